@@ -1,0 +1,55 @@
+# Two commands for a newcomer: `make demo` runs the main job on real text, `make test` passes the tests. Both make their own
+# virtual environment in .venv and install all they need; neither touches anything outside this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The constraint keeps every package that depends on torch from pulling in another build of it.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc kernels -type f)
+
+.PHONY: demo test lint cpp-test wheel-test bench clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Python sources are linked into the environment, so only build inputs call for a new install.
+$(VENV)/installed: $(SOURCES) constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) torch==2.13.0
+	$(PIP_INSTALL) --editable '.[demo,test]'
+	touch $@
+
+$(VENV)/linters: pyproject.toml $(VENV)/installed
+	$(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/metaindex demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/linters
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	find csrc benchmarks tests -name '*.[ch]pp' -print0 | xargs -0 $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest metaindex._core
+	$(BIN)/lint-imports
+
+cpp-test:
+	cmake -S . -B build/sanitized -DMETAINDEX_CPP_TESTS=ON -DMETAINDEX_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	cmake --build build/sanitized --parallel
+	ctest --test-dir build/sanitized --output-on-failure
+
+# The wheel and the sdist are built from a clean checkout and used from another folder, as a user would.
+wheel-test: $(VENV)/linters
+	sh tests/packaging/wheel.sh $(abspath $(BIN)/python)
+
+bench: $(VENV)/installed
+	$(PIP_INSTALL) --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist

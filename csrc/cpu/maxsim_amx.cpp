@@ -1,0 +1,137 @@
+// AMX: 16 tokens x 16 lanes x 64 bytes per instruction. A panel is laid out as the tile register wants it.
+#include "avx512_tile.hpp"
+
+namespace metaindex {
+namespace {
+
+inline constexpr int64_t kTileUnits = 16;
+inline constexpr int64_t kTileBytes = 1024;
+
+struct alignas(64) TileConfig {
+    uint8_t palette = 1;
+    uint8_t start_row = 0;
+    uint8_t reserved[14] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+void enter() {
+    static const TileConfig config;
+    _tile_loadconfig(&config);
+}
+
+void leave() { _tile_release(); }
+
+// Tiles 0 to 3 are sums, 4 and 5 tokens, 6 and 7 panels. The numbers of tile registers must be constants.
+struct Bytes {
+    using Sum = __m512i;
+    static constexpr Element element = Element::int8;
+    static void step00() { _tile_dpbssd(0, 4, 6); }
+    static void step01() { _tile_dpbssd(1, 4, 7); }
+    static void step10() { _tile_dpbssd(2, 5, 6); }
+    static void step11() { _tile_dpbssd(3, 5, 7); }
+};
+
+struct Pairs {
+    using Sum = __m512;
+    static constexpr Element element = Element::bfloat16;
+    static void step00() { _tile_dpbf16ps(0, 4, 6); }
+    static void step01() { _tile_dpbf16ps(1, 4, 7); }
+    static void step10() { _tile_dpbf16ps(2, 5, 6); }
+    static void step11() { _tile_dpbf16ps(3, 5, 7); }
+};
+
+template <class Kind>
+inline void fold_block(const TileJob& job, int64_t group, int64_t first, const std::byte* sums) {
+    __m512 values[kBlock];
+#pragma GCC unroll 16
+    for (int t = 0; t < kBlock; ++t) {
+        typename Kind::Sum sum;
+        load(sum, sums + t * kLanes * 4);
+        values[t] = similarity(sum, job.scales + first + t);
+    }
+    fold(job, first, job.best + group * kLanes, values);
+}
+
+// kBlocks x kGroups blocks of 16 tokens x 16 lanes. Sums pass through memory: partial ones stay there, last ones are folded.
+template <class Kind, int kBlocks, int kGroups>
+inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
+    const std::byte* tokens0 = job.tokens + first * job.token_stride;
+    const std::byte* tokens1 = tokens0 + kBlock * job.token_stride;
+    const std::byte* panel0 = job.panel + group * job.panel_stride;
+    const std::byte* panel1 = panel0 + job.panel_stride;
+    std::byte* sums00 = job.partial + group * kPartialStride + first * kLanes * 4;
+    std::byte* sums01 = sums00 + kPartialStride;
+    if (job.first) {
+        _tile_zero(0);
+        if constexpr (kGroups == 2) _tile_zero(1);
+        if constexpr (kBlocks == 2) _tile_zero(2);
+        if constexpr (kBlocks == 2 && kGroups == 2) _tile_zero(3);
+    } else {
+        _tile_loadd(0, sums00, 64);
+        if constexpr (kGroups == 2) _tile_loadd(1, sums01, 64);
+        if constexpr (kBlocks == 2) _tile_loadd(2, sums00 + kTileBytes, 64);
+        if constexpr (kBlocks == 2 && kGroups == 2) _tile_loadd(3, sums01 + kTileBytes, 64);
+    }
+    for (int64_t u = 0; u < job.units; u += kTileUnits) {
+        _tile_loadd(6, panel0 + u * 64, 64);
+        _tile_loadd(4, tokens0 + u * kUnitBytes, job.token_stride);
+        Kind::step00();
+        if constexpr (kGroups == 2) {
+            _tile_loadd(7, panel1 + u * 64, 64);
+            Kind::step01();
+        }
+        if constexpr (kBlocks == 2) {
+            _tile_loadd(5, tokens1 + u * kUnitBytes, job.token_stride);
+            Kind::step10();
+        }
+        if constexpr (kBlocks == 2 && kGroups == 2) Kind::step11();
+    }
+    _tile_stored(0, sums00, 64);
+    if constexpr (kGroups == 2) _tile_stored(1, sums01, 64);
+    if constexpr (kBlocks == 2) _tile_stored(2, sums00 + kTileBytes, 64);
+    if constexpr (kBlocks == 2 && kGroups == 2) _tile_stored(3, sums01 + kTileBytes, 64);
+    if (!job.last) return;
+    for (int b = 0; b < kBlocks; ++b) {
+        for (int g = 0; g < kGroups; ++g) {
+            fold_block<Kind>(job, group + g, first + b * kBlock, sums00 + g * kPartialStride + b * kTileBytes);
+        }
+    }
+}
+
+template <class Kind, int kGroups>
+inline void multiply_groups(const TileJob& job, int64_t group) {
+    int64_t first = 0;
+    for (; first + kBlock < job.count; first += 2 * kBlock) multiply_block<Kind, 2, kGroups>(job, group, first);
+    if (first < job.count) multiply_block<Kind, 1, kGroups>(job, group, first);
+}
+
+template <class Kind>
+void multiply_tiles(const TileJob& job) {
+    int64_t group = 0;
+    for (; group + 2 <= job.groups; group += 2) multiply_groups<Kind, 2>(job, group);
+    if (group < job.groups) multiply_groups<Kind, 1>(job, group);
+}
+
+template <int kItemBytes>
+void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst) {
+    stage_tokens<int8_t, 64>(spans, count, token_bytes, first * kItemBytes, dims * kItemBytes, dst,
+                             [](std::byte* to, const int8_t* from, uint64_t mask) {
+                                 _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(mask, from));
+                             });
+}
+
+template <class Kind, int kItemBytes>
+constexpr TileKernel kernel{"amx",      Kind::element,    Layout::lanes,     false,
+                            true,       kTileUnits,       kMaxStagedTokens,  stage<kItemBytes>,
+                            multiply_tiles<Kind>, enter,  leave};
+
+}  // namespace
+
+const TileKernel* kernel_amx(Codec codec, int64_t) {
+    if (codec == Codec::int8) return &kernel<Bytes, 1>;
+    if (codec == Codec::bfloat16) return &kernel<Pairs, 2>;
+    return nullptr;
+}
+
+}  // namespace metaindex

@@ -1,0 +1,16 @@
+"""metaindex: search by many vectors per document, at the budget you choose.
+
+A document is an ordered set of vectors, a query another, and a search compares as many of each as its budget ``(r_q, r_c)``
+says. Importing this package needs numpy only.
+"""
+
+from metaindex.errors import MetaIndexError
+from metaindex.index import Document, MetaIndex
+from metaindex.nesting import nest
+from metaindex.planning.plan import Plan
+from metaindex.result import SearchResult
+from metaindex.types import Budget, Levels
+
+__version__ = "0.1.0"
+
+__all__ = ["Budget", "Document", "Levels", "MetaIndex", "MetaIndexError", "Plan", "SearchResult", "nest"]

@@ -1,0 +1,7 @@
+"""``python -m metaindex`` is the ``metaindex`` command."""
+
+import sys
+
+from metaindex.cli import main
+
+sys.exit(main())

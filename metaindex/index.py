@@ -1,0 +1,469 @@
+"""``MetaIndex``: the facade. It checks what comes in, asks the store and the executor, and hands results out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex import door
+from metaindex.codecs import codec as find_codec
+from metaindex.codecs import compiled
+from metaindex.errors import FilterError, ShapeError, UnknownIdError
+from metaindex.execution import executor
+from metaindex.execution.explain import Explanation, explain
+from metaindex.ingest import ingest
+from metaindex.planning.choose import chosen_plan
+from metaindex.planning.plan import Plan, Step
+from metaindex.planning.preview import PlannedSearch, PlannedStage
+from metaindex.planning.size import SizeEstimate, estimate, human
+from metaindex.result import SearchResult
+from metaindex.scoring.cpu import CpuScorer
+from metaindex.scoring.reference import ReferenceScorer, document_tokens
+from metaindex.scoring.registry import Registry
+from metaindex.scoring.request import Queries
+from metaindex.storage.schema import Schema
+from metaindex.storage.snapshot import Snapshot
+from metaindex.storage.store import Store
+from metaindex.types import Budget, Levels
+
+
+@dataclass(frozen=True, eq=False)
+class Document:
+    """A stored document: its ``tokens`` float32 [t, d] as the codec kept them, and its metadata."""
+
+    id: Any
+    tokens: NDArray[np.float32]
+    metadata: dict[str, Any] | None
+
+
+def built_in_scorers() -> Registry:
+    """The scorers that come with metaindex, the preferred one first."""
+    scorers = Registry()
+    scorers.register(CpuScorer())
+    scorers.register(ReferenceScorer())
+    return scorers
+
+
+class MetaIndex:
+    """An index of documents that are many vectors each, searched at a budget.
+
+    Similarity is the inner product, and a document's score is ``sum_{i < r_q} max_{j < r_c} <q_i, d_j>`` (MetaEmbed,
+    arXiv 2509.18095). Higher is better; of equal scores the document added first comes first.
+
+    Args:
+        dim: d, the numbers in a vector. What is not given here is taken from the first ``add``.
+        doc_tokens: T, the most tokens a document may have. When not given, longer documents add levels.
+        query_tokens: R, the most tokens a query may have. When not given, queries may have any number.
+        levels: level edges, such as ``(1, 4, 16, 64)``; doubling by default. A search reads the levels below its budget only.
+        codec: "float32", "float16", "bfloat16" or "int8" (one scale per token): how documents and queries are kept.
+        path: a folder to create; every write is durable there when it returns. Without it the index lives in memory.
+        nested: whether every prefix of a document's tokens is an embedding of its own, as MetaEmbed trains them and ``nest``
+            orders them. Stored; where it is False, a budget that truncates documents warns once.
+        normalize: divide every document and query vector by its L2 norm. Stored.
+        num_threads: threads of one search; as many as this process may use by default.
+
+    Any number of threads may search beside one that writes; a search sees one commit from start to end.
+    """
+
+    def __init__(
+        self,
+        dim: int | None = None,
+        doc_tokens: int | None = None,
+        query_tokens: int | None = None,
+        *,
+        levels: Sequence[int] | None = None,
+        codec: str = "float16",
+        path: str | os.PathLike[str] | None = None,
+        nested: bool | None = None,
+        normalize: bool = False,
+        num_threads: int | None = None,
+    ) -> None:
+        schema = Schema(
+            dim=None if dim is None else door.integer("dim", dim, 1),
+            doc_tokens=None if doc_tokens is None else door.integer("doc_tokens", doc_tokens, 1),
+            query_tokens=None if query_tokens is None else door.integer("query_tokens", query_tokens, 1),
+            levels=_levels(levels, doc_tokens),
+            codec=find_codec(codec).name,
+            nested=nested,
+            normalize=bool(normalize),
+        )
+        self._serve(Store.create(schema, path, encode=compiled.encode), num_threads)
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False, num_threads: int | None = None
+    ) -> MetaIndex:
+        """Open the index at ``path`` to read ("r"), or to write as well ("r+"). No vector is read until a search needs it.
+
+        ``verify`` first compares every file with its checksum, which reads them all.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError, NotAnIndexError, UnsupportedFormatError: there is nothing to open.
+            CorruptIndexError: a file is missing, truncated or changed.
+        """
+        index = cls.__new__(cls)
+        index._serve(Store.open(path, mode, verify=verify, encode=compiled.encode), num_threads)
+        return index
+
+    def _serve(self, store: Store, num_threads: int | None) -> None:
+        self._store = store
+        self._scorers = built_in_scorers()
+        self._threads = _available_threads() if num_threads is None else door.integer("num_threads", num_threads, 1)
+        self._warned = False
+
+    # writes
+
+    def add(
+        self, doc_vectors: Any, ids: Iterable[Any] | None = None, metadata: Iterable[dict[str, Any] | None] | None = None
+    ) -> NDArray:
+        """Add documents: all of them or, when anything is wrong, none.
+
+        Args:
+            doc_vectors: an array [N, T, d], a list of [t_i, d], or an iterator whose items are batches of either kind, held one
+                at a time. float16, float32, float64 or torch bfloat16, of any byte order and strides.
+            ids: N integers of at least 0, or N texts of at most 1,024 bytes; by default integers from 0 on. One kind per index.
+            metadata: N dicts of JSON values, or ``None``.
+
+        Returns:
+            The ids: int64 [N], or an object array of text.
+
+        Raises:
+            ShapeError: wrong rank, d or number of tokens, or not one id or dict for each document.
+            TypeError: not floats; ids neither integers nor text, or not of the index's kind.
+            NonFiniteError: NaN, infinity, or a number that overflows the codec.
+            DuplicateIdError: an id is given twice or taken.
+        """
+        with self._store.transaction() as transaction:
+            return ingest(transaction, doc_vectors, ids, metadata)
+
+    def upsert(
+        self, doc_vectors: Any, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None] | None = None
+    ) -> NDArray:
+        """``add``, in place of the documents whose ids are taken. What is replaced moves to the end of the order of addition."""
+        chosen = door.ids(ids)
+        with self._store.transaction() as transaction:
+            transaction.remove(transaction.known(np.unique(chosen)))
+            return ingest(transaction, doc_vectors, chosen, metadata)
+
+    def remove(self, ids: Iterable[Any], *, missing: str = "raise") -> int:
+        """Remove documents by id and return how many there were.
+
+        Raises:
+            UnknownIdError (a KeyError): an id is unknown, unless ``missing="ignore"``; nothing is removed then.
+        """
+        chosen = np.unique(door.ids(ids))
+        with self._store.transaction() as transaction:
+            known = transaction.known(chosen)
+            if len(known) < len(chosen):
+                _refuse_unknown(chosen, ~np.isin(chosen, known), missing)
+            transaction.remove(known)
+        return len(known)
+
+    # searches
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        budget: int | tuple[int, int] | None = None,
+        candidates: int | None = None,
+        filter: Any = None,
+        plan: Plan | PlannedSearch | str | None = None,
+        scorer: str = "auto",
+    ) -> SearchResult:
+        """The ``k`` best documents for each query.
+
+        Args:
+            queries: one query [R, d], a batch [B, R, d], or a list of [r_i, d].
+            k: hits per query; where there are fewer, the rest is -inf and -1 (``None`` for text ids).
+            budget: ``(r_q, r_c)``, or one number for both sides, cut to each; everything by default. What has fewer tokens than
+                the budget uses all it has.
+            candidates: let a scan of level 0 propose so many documents, and rank those at the budget.
+            filter: the ids to search among, or a boolean mask with one entry for each document in the order of iteration.
+                Applied before scoring.
+            plan: stages such as ``"(1,1)>4000 (4,8)>400 (16,64)"``, instead of budget and candidates.
+            scorer: "auto" takes the first scorer that can; a name takes that one or raises BackendError.
+
+        Returns:
+            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan.
+
+        Raises:
+            ShapeError, TypeError, ValueError, NonFiniteError, FilterError, PlanError: what was given does not fit.
+        """
+        k = door.integer("k", k, 1)
+        search = self._search(queries, scorer, filter)
+        steps = self._plan(search, budget, candidates, plan).steps(*self._sides(search), k)
+        self._warn_if_truncated(steps, search.snapshot)
+        found = executor.run(search, steps, k)
+        return self._result(found, search.snapshot, queries)
+
+    def rerank(
+        self,
+        queries: Any,
+        candidate_ids: Any,
+        k: int | None = None,
+        budget: int | tuple[int, int] | None = None,
+        *,
+        scorer: str = "auto",
+    ) -> SearchResult:
+        """The ``k`` best (all, by default) of the documents named in ``candidate_ids``: [C] for every query, or one list for
+        each, of any lengths. An id that is repeated counts once.
+
+        Raises:
+            UnknownIdError: an id is unknown. Else as ``search``.
+        """
+        search = self._search(queries, scorer)
+        rows = self._candidate_rows(search, candidate_ids)
+        width = max(rows.shape[1], 1) if k is None else door.integer("k", k, 1)
+        resolved = self._budget(search, budget)
+        self._warn_if_truncated([Step(resolved, width)], search.snapshot)
+        return self._result(executor.rank(search, resolved, rows, width), search.snapshot, queries)
+
+    def score(
+        self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto"
+    ) -> Any:
+        """The scores float32 [B, C] of the documents named in ``ids``: [C] for every query, or one list for each; -inf pads
+        lists that are shorter than others. Raises as ``rerank``."""
+        search = self._search(queries, scorer)
+        rows = self._candidate_rows(search, ids)
+        return door.like(executor.gather(search, self._budget(search, budget), rows), queries)
+
+    def plan(
+        self,
+        k: int = 10,
+        budget: int | tuple[int, int] | None = None,
+        *,
+        candidates: int | None = None,
+        plan: Plan | PlannedSearch | str | None = None,
+        queries: int = 1,
+        query_tokens: int | None = None,
+        scorer: str = "auto",
+    ) -> PlannedSearch:
+        """What ``search`` would do for ``queries`` queries of ``query_tokens`` (the index's R by default): print it for the
+        rows, bytes and scorer of each stage."""
+        tokens = query_tokens or self._store.schema.query_tokens or 1
+        shape = (door.integer("queries", queries, 1), door.integer("query_tokens", tokens, 1), self._store.schema.dim or 1)
+        search = self._search(np.zeros(shape, np.float32), scorer)
+        chosen = self._plan(search, budget, candidates, plan)
+        steps = executor.useful(chosen.steps(*self._sides(search), door.integer("k", k, 1)), search.available)
+        return PlannedSearch(chosen, queries, tuple(_planned(search, steps)))
+
+    def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
+        """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,
+        their similarities, and how the score builds up by budget.
+
+        Raises:
+            UnknownIdError: the id is unknown. ShapeError: more than one query.
+        """
+        search = self._search(query, "auto")
+        if len(search.queries) != 1:
+            raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
+        row = int(self._rows(search.snapshot, door.ids([id], "id"))[0])
+        tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
+        document = _tokens_at(search.snapshot, row, self._store.schema)
+        return explain(id, tokens, document, search.snapshot.levels, self._budget(search, budget))
+
+    # reads
+
+    def get(self, ids: Iterable[Any], *, missing: str = "raise") -> list[Document]:
+        """The documents of those ids, in that order, their tokens decoded.
+
+        Raises:
+            UnknownIdError: an id is unknown; with ``missing="ignore"`` it is left out.
+        """
+        snapshot, names = self._store.snapshot, door.ids(ids)
+        rows = self._rows(snapshot, names, missing)
+        metadata = self._store.metadata(snapshot, rows)
+        return [
+            Document(id_, _tokens_at(snapshot, int(row), self._store.schema), described)
+            for id_, row, described in zip(snapshot.ids_at(rows).tolist(), rows, metadata)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._store.snapshot)
+
+    def __contains__(self, id: Any) -> bool:
+        try:
+            return bool(self._store.locate(self._store.snapshot, door.ids([id]))[0] >= 0)
+        except (TypeError, ValueError):
+            return False  # what can't be an id is not in the index
+
+    def __iter__(self) -> Iterator[Any]:
+        """The ids, in the order of addition."""
+        snapshot = self._store.snapshot
+        return iter(snapshot.ids_at(snapshot.order).tolist())
+
+    def memory(self) -> dict[str, Any]:
+        """Bytes held: per level and place, per document, and the catalog apart."""
+        return self._store.memory()
+
+    @staticmethod
+    def estimate(n: int, doc_tokens: int, dim: int, codec: str = "float16") -> SizeEstimate:
+        """How many bytes an index of ``n`` documents takes, before it is built; print it for a table."""
+        levels = Levels.doubling(door.integer("doc_tokens", doc_tokens, 1))
+        return estimate(door.integer("n", n, 0), levels, door.integer("dim", dim, 1), find_codec(codec))
+
+    def __repr__(self) -> str:
+        if self._store.closed:
+            return "MetaIndex(closed)"
+        schema, snapshot = self._store.schema, self._store.snapshot
+        place = "in memory" if self._store.path is None else f"at {os.fspath(self._store.path)!r}"
+        tokens = "|".join(map(str, snapshot.levels.edges)) if len(snapshot) or schema.doc_tokens else "open"
+        nbytes = sum(segment.nbytes for segment in snapshot.segments)
+        return (
+            f"MetaIndex({len(snapshot):,} documents, levels {tokens}, d = {schema.dim or 'open'}, {schema.codec}, "
+            f"{human(nbytes)} in {len(snapshot.segments)} segments, {place})"
+        )
+
+    # lifetime
+
+    @property
+    def schema(self) -> Schema:
+        """What the index takes: d, T, R, levels, codec, nested, normalize."""
+        return self._store.schema
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the index to a folder, from which ``open`` reads it; removed documents are left out.
+
+        Raises:
+            FileExistsError: ``path`` exists; with ``overwrite`` an index is replaced, never anything else.
+        """
+        self._store.save(path, overwrite=overwrite)
+
+    def refresh(self) -> None:
+        """See what other processes committed since this index was opened."""
+        self._store.refresh()
+
+    def close(self) -> None:
+        """Let go of files and memory; every later call but this one raises ClosedError."""
+        self._store.close()
+
+    def __enter__(self) -> MetaIndex:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # what searches have in common
+
+    def _search(self, queries: Any, scorer: str, filter: Any = None) -> executor.Search:
+        snapshot = self._store.snapshot
+        schema = self._store.schema  # read second: a first add in between fills it in before the snapshot shows documents
+        found = find_codec(schema.codec)
+        expected = door.Expected("queries", ("B", "R", "d"), schema.query_tokens, schema.dim, found, schema.normalize)
+        tokens = door.queries(queries, expected)
+        encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
+        allow = None if filter is None else self._allow(snapshot, filter)
+        return executor.Search(
+            self._scorers, snapshot, found, tokens.values.shape[2], encoded, allow, scorer, self._threads
+        )
+
+    def _allow(self, snapshot: Snapshot, filter: Any) -> NDArray[np.bool_]:
+        allow = np.zeros(snapshot.rows, dtype=bool)
+        mask = door.mask(filter, len(snapshot))
+        if mask is not None:
+            allow[snapshot.order[mask]] = True
+            return allow
+        try:
+            rows = self._store.locate(snapshot, door.ids(filter, "filter"))
+        except TypeError as error:
+            raise FilterError(f"{error}; a filter is a list of ids or a boolean mask") from None
+        allow[rows[rows >= 0]] = True
+        return allow
+
+    def _sides(self, search: executor.Search) -> tuple[int, int]:
+        """R and T that budgets are held against."""
+        query_tokens = self._store.schema.query_tokens or search.queries.parts.codes.shape[1]
+        # An index that has seen no document and was told no T can't refuse any budget.
+        open_ended = not search.snapshot.rows and self._store.schema.doc_tokens is None
+        return query_tokens, _ANY_TOKENS if open_ended else search.snapshot.levels.tokens
+
+    def _budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
+        return Budget.resolve(budget, *self._sides(search))
+
+    def _plan(self, search: executor.Search, budget: Any, candidates: int | None, plan: Any) -> Plan:
+        resolved = None if budget is None else self._budget(search, budget)
+        if candidates is not None:
+            candidates = door.integer("candidates", candidates, 1)
+        return chosen_plan(plan, resolved, candidates, search.snapshot.levels)
+
+    def _candidate_rows(self, search: executor.Search, ids: Any) -> NDArray[np.int64]:
+        lists = door.id_lists(ids, len(search.queries))
+        found = [self._rows(search.snapshot, each) for each in lists]
+        rows = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
+        for row, each in zip(rows, found):
+            row[: len(each)] = each
+        return rows
+
+    def _rows(self, snapshot: Snapshot, ids: NDArray, missing: str = "raise") -> NDArray[np.int64]:
+        rows = self._store.locate(snapshot, ids)
+        if (unknown := rows < 0).any():
+            _refuse_unknown(ids, unknown, missing)
+            rows = rows[~unknown]
+        return rows
+
+    def _result(self, found: executor.Found, snapshot: Snapshot, queries: Any) -> SearchResult:
+        *climbing, last = found.steps
+        text = " ".join([*map(str, climbing), str(last.budget)])
+        ids = snapshot.ids_at(np.maximum(found.rows, 0)) if snapshot.rows else np.empty(found.rows.shape, np.int64)
+        if self._store.schema.id_kind == "text":
+            ids = ids.astype(object)
+        ids[found.rows < 0] = None if ids.dtype == object else -1
+        return SearchResult(door.like(found.scores, queries), door.like(ids, queries), found.exact, text, found.stats)
+
+    def _warn_if_truncated(self, steps: Sequence[Step], snapshot: Snapshot) -> None:
+        if self._store.schema.nested is False and not self._warned:
+            if any(step.budget.r_c < snapshot.levels.tokens for step in steps):
+                self._warned = True
+                warnings.warn(
+                    "this index was told that its vectors are not nested, so a budget that truncates documents drops tokens "
+                    "at random; order them with metaindex.nest first",
+                    stacklevel=3,
+                )
+
+
+_ANY_TOKENS = 2**31 - 1
+
+
+def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:
+    levels = Levels((1,)) if edges is None else Levels.of(edges)
+    if edges is not None and doc_tokens is not None and levels.tokens != doc_tokens:
+        raise ValueError(f"levels: expected edges that end at doc_tokens = {doc_tokens}, got {levels.edges}")
+    return levels if doc_tokens is None else levels.extended_to(doc_tokens)
+
+
+def _available_threads() -> int:
+    # A container or taskset may allow fewer processors than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _planned(search: executor.Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
+    rows = None
+    for step in steps:
+        cost = search.cost(step.budget, search.sources if rows is None else rows)
+        request = search.request(step.budget, rows, min(step.keep, max(search.available, 1)))
+        scorer, verdicts = search.registry.choose(request, search.scorer)
+        yield PlannedStage(step, cost, scorer.name, dict(verdicts)[scorer.name].why)
+        rows = np.zeros((len(search.queries), min(step.keep, search.available)), dtype=np.int64)
+
+
+def _tokens_at(snapshot: Snapshot, row: int, schema: Schema) -> NDArray[np.float32]:
+    segment, place = snapshot.place(row)
+    return document_tokens(segment, place, int(segment.lengths[place]), find_codec(schema.codec))
+
+
+def _refuse_unknown(ids: NDArray, unknown: NDArray[np.bool_], missing: str) -> None:
+    if missing not in ("raise", "ignore"):
+        raise ValueError(f"missing: expected 'raise' or 'ignore', got {missing!r}")
+    if missing == "raise":
+        listed = ", ".join(map(repr, ids[unknown][:5].tolist()))
+        more = f" and {np.count_nonzero(unknown) - 5:,} more" if np.count_nonzero(unknown) > 5 else ""
+        raise UnknownIdError(f"ids: {listed}{more} not in the index; missing='ignore' passes over them")

@@ -1,0 +1,82 @@
+"""Documents on their way into a transaction: batch by batch, with their ids and metadata, the schema filled in as they come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex import door
+from metaindex.codecs import codec
+from metaindex.errors import DuplicateIdError, ShapeError
+from metaindex.storage.schema import Schema
+from metaindex.storage.store import Transaction
+
+_END = object()
+
+
+def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> NDArray:
+    """Add ``vectors`` with ``ids`` and ``metadata``, see ``MetaIndex.add``, and return the ids."""
+    given = None if ids is None else door.ids(ids)
+    texts = None if metadata is None else door.metadata(metadata)
+    added: list[NDArray] = []
+    count = 0
+    for batch in door.documents(vectors, expected(transaction.schema)):
+        size = len(batch.lengths)
+        chosen = _next_ids(transaction, size) if given is None else given[count : count + size]
+        described = None if texts is None else list(islice(texts, size))
+        count += size
+        if len(chosen) < size:
+            raise ShapeError(f"ids: expected one for each document, got {len(ids)} for at least {count}")
+        if described is not None and len(described) < size:
+            raise ShapeError(f"metadata: expected one for each document, got {count - size + len(described)} for at least {count}")
+        if not size:
+            continue
+        transaction.set_schema(_grown(transaction.schema, batch, chosen))
+        _refuse_taken(transaction, chosen)
+        transaction.add(batch.values, batch.lengths, chosen, described)
+        added.append(chosen)
+    if given is not None and len(given) > count:
+        raise ShapeError(f"ids: expected {count}, one for each document, got {len(given)}")
+    if texts is not None and next(texts, _END) is not _END:
+        raise ShapeError(f"metadata: expected {count}, one for each document, got more")
+    return np.concatenate(added) if added else np.empty(0, np.int64)
+
+
+def expected(schema: Schema) -> door.Expected:
+    """What the index takes as documents."""
+    return door.Expected("doc_vectors", ("N", "T", "d"), schema.doc_tokens, schema.dim, codec(schema.codec), schema.normalize)
+
+
+def _grown(schema: Schema, batch: door.Tokens, ids: NDArray) -> Schema:
+    """``schema`` with what was open filled in from the batch, and as many levels as its documents need."""
+    kind = "text" if ids.dtype == object else "int"
+    if schema.id_kind not in (None, kind):
+        raise TypeError(f"ids: this index has {schema.id_kind} ids, got {kind} ids; give ids of the same kind")
+    return replace(
+        schema, dim=batch.values.shape[2], levels=schema.levels.extended_to(int(batch.lengths.max())), id_kind=kind
+    )
+
+
+def _next_ids(transaction: Transaction, count: int) -> NDArray[np.int64]:
+    if transaction.schema.id_kind == "text":
+        raise TypeError("ids: this index has text ids, so every document needs one; give ids=[...]")
+    return np.arange(transaction.next_id, transaction.next_id + count, dtype=np.int64)
+
+
+def _refuse_taken(transaction: Transaction, ids: NDArray) -> None:
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) < len(ids):
+        twice = values[counts > 1]
+        raise DuplicateIdError(f"ids: {_some(twice)} given more than once")
+    known = transaction.known(ids)
+    if len(known):
+        raise DuplicateIdError(f"ids: {_some(known)} in the index already; upsert replaces documents")
+
+
+def _some(ids: NDArray) -> str:
+    listed = ", ".join(map(repr, ids[:5].tolist()))
+    return f"{listed} and {len(ids) - 5:,} more are" if len(ids) > 5 else f"{listed} {'is' if len(ids) == 1 else 'are'}"

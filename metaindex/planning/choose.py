@@ -1,0 +1,29 @@
+"""Which plan a search's arguments mean."""
+
+from __future__ import annotations
+
+from metaindex.errors import PlanError
+from metaindex.planning.plan import Exact, Plan, Stage
+from metaindex.planning.preview import PlannedSearch
+from metaindex.types import Budget, Levels
+
+
+def chosen_plan(
+    plan: Plan | PlannedSearch | str | None, budget: Budget | None, candidates: int | None, levels: Levels
+) -> Plan:
+    """The plan to run: the given one; or every document at ``budget``; or, with ``candidates``, a scan of level 0 with all of
+    the budget's query tokens that proposes so many and ``budget`` for those.
+
+    Raises:
+        PlanError: a plan does not parse, or comes beside a budget or candidates.
+    """
+    if plan is None:
+        full = Exact() if budget is None else Exact(*budget)
+        if candidates is None:
+            return Plan([Stage(full)])
+        return Plan([Stage(Exact(full.r_q, min(levels.stop(0), full.r_c or levels.stop(0))), candidates), Stage(full)])
+    if budget is not None or candidates is not None:
+        raise PlanError("plan: a plan sets budgets and candidates itself; give it alone")
+    if isinstance(plan, PlannedSearch):
+        return plan.plan
+    return plan if isinstance(plan, Plan) else Plan.parse(plan)

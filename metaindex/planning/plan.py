@@ -1,0 +1,185 @@
+"""Plans: how a search climbs from cheap comparisons of many documents to full ones of a few.
+
+A plan is a value: parsed from text, printed as the same text, compared with ``==``. It holds numbers only; the executor runs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from metaindex.errors import PlanError
+from metaindex.types import Budget
+
+GRAMMAR = "stages from left to right, each (r_q,r_c)>keep with * for all tokens of a side, the last without >keep"
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Compare the first ``r_q`` query tokens with the first ``r_c`` document tokens; ``None`` is all of that side."""
+
+    r_q: int | None = None
+    r_c: int | None = None
+
+    def __str__(self) -> str:
+        return f"({'*' if self.r_q is None else self.r_q},{'*' if self.r_c is None else self.r_c})"
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Ask the coarse stage, with its search parameters by name, such as ``nprobe``."""
+
+    parameters: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        inside = ",".join(f"{name}={value}" for name, value in self.parameters)
+        return f"coarse({inside})" if inside else "coarse"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A source of scores and how many of the best documents go on; the last stage keeps the search's ``k``."""
+
+    source: Exact | Coarse
+    keep: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.source) if self.keep is None else f"{self.source}>{self.keep}"
+
+
+class Step(NamedTuple):
+    """A stage with its numbers filled in: compare at ``budget``, keep the best ``keep``."""
+
+    budget: Budget
+    keep: int
+
+    def __str__(self) -> str:
+        return f"{self.budget}>{self.keep}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One or more stages: rows may not grow and budgets may not shrink from one to the next.
+
+    ``Plan.parse("(1,1)>4000 (4,8)>400 (16,64)")`` compares one token with one token of every document, keeps the best 4,000,
+    compares those at (4,8), and ranks the best 400 of them at (16,64).
+
+    Raises:
+        PlanError: no stage; a keep below 1 or rising; a shrinking budget; a coarse stage that is not first or stands alone.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        object.__setattr__(self, "stages", tuple(stages))
+        self._check()
+
+    def _check(self) -> None:
+        if not self.stages:
+            raise PlanError(f"plan: expected at least one stage: {GRAMMAR}")
+        *climbing, last = self.stages
+        if last.keep is not None or any(stage.keep is None for stage in climbing):
+            raise PlanError(f"plan {self}: every stage but the last needs >keep, and the last keeps the search's k")
+        if isinstance(last.source, Coarse) or any(isinstance(stage.source, Coarse) for stage in climbing[1:]):
+            raise PlanError(f"plan {self}: coarse can only be the first of several stages")
+        for stage in self.stages:
+            if stage.keep is not None and stage.keep < 1:
+                raise PlanError(f"plan {self}: expected a keep of at least 1, got {stage.keep}")
+            if isinstance(stage.source, Exact) and min(stage.source.r_q or 1, stage.source.r_c or 1) < 1:
+                raise PlanError(f"plan {self}: expected budgets of at least 1, got {stage.source}")
+        for before, after in zip(climbing, climbing[1:]):
+            if (after.keep or 0) > (before.keep or 0):
+                raise PlanError(f"plan {self}: rows may not grow, {before.keep} to {after.keep}")
+        exact = [stage.source for stage in self.stages if isinstance(stage.source, Exact)]
+        for lower, higher in zip(exact, exact[1:]):
+            if _shrinks(lower.r_q, higher.r_q) or _shrinks(lower.r_c, higher.r_c):
+                raise PlanError(f"plan {self}: budgets may not shrink, {lower} to {higher}")
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """The plan that ``text`` describes; see the grammar in ``GRAMMAR``.
+
+        Raises:
+            PlanError: ``text`` does not follow the grammar; the message shows where.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"plan: expected text or a Plan, got {type(text).__name__}")
+        return cls(_stages(text))
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.stages))
+
+    def __repr__(self) -> str:
+        return f"Plan.parse({str(self)!r})"
+
+    def steps(self, query_tokens: int, doc_tokens: int, k: int) -> tuple[Step, ...]:
+        """The stages for queries of ``query_tokens``, documents of ``doc_tokens`` and ``k`` results.
+
+        Raises:
+            PlanError: a budget is larger than its side, or a stage keeps fewer than ``k``.
+        """
+        steps = []
+        for stage in self.stages:
+            if isinstance(stage.source, Coarse):
+                raise PlanError(f"plan {self}: this index has no coarse stage; begin with a small budget such as (1,1)")
+            budget = Budget(stage.source.r_q or query_tokens, stage.source.r_c or doc_tokens)
+            if budget.r_q > query_tokens or budget.r_c > doc_tokens:
+                raise PlanError(
+                    f"plan {self}: {stage.source} asks for more than the {query_tokens} query and {doc_tokens} document "
+                    f"tokens there are; * stands for all"
+                )
+            if stage.keep is not None and stage.keep < k:
+                raise PlanError(f"plan {self}: a stage keeps {stage.keep}, fewer than k = {k}")
+            steps.append(Step(budget, stage.keep or k))
+        for lower, higher in zip(steps, steps[1:]):
+            if higher.budget.r_q < lower.budget.r_q or higher.budget.r_c < lower.budget.r_c:
+                raise PlanError(f"plan {self}: budgets may not shrink, {lower.budget} to {higher.budget}")
+        return tuple(steps)
+
+
+def single(budget: Budget) -> Plan:
+    """The plan that compares every document at one budget."""
+    return Plan([Stage(Exact(*budget))])
+
+
+_TOKEN = re.compile(
+    r"\s*(?:\(\s*(?P<r_q>\*|\d+)\s*,\s*(?P<r_c>\*|\d+)\s*\)|coarse(?:\(\s*(?P<parameters>[^)]*)\))?)"
+    r"(?:\s*>\s*(?P<keep>\d+))?(?=\s|$)"
+)
+_PARAMETER = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(\d+)\s*")
+
+
+def _stages(text: str) -> list[Stage]:
+    stages, at, end = [], 0, len(text.rstrip())
+    while at < end:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise PlanError(f"plan: can't read {text[at:].strip()!r} in {text!r}; expected {GRAMMAR}")
+        keep = None if match["keep"] is None else int(match["keep"])
+        source: Exact | Coarse
+        if match["r_q"] is None:
+            source = Coarse(_parameters(match["parameters"] or "", text))
+        else:
+            source = Exact(*(None if side == "*" else int(side) for side in (match["r_q"], match["r_c"])))
+            if 0 in (source.r_q, source.r_c):
+                raise PlanError(f"plan: expected budgets of at least 1, got {source} in {text!r}")
+        stages.append(Stage(source, keep))
+        at = match.end()
+    return stages
+
+
+def _parameters(text: str, plan: str) -> tuple[tuple[str, int], ...]:
+    parameters = []
+    for part in filter(None, text.split(",")):
+        match = _PARAMETER.fullmatch(part)
+        if match is None:
+            raise PlanError(f"plan: can't read the coarse parameter {part.strip()!r} in {plan!r}; expected name=number")
+        parameters.append((match[1], int(match[2])))
+    return tuple(parameters)
+
+
+def _shrinks(lower: int | None, higher: int | None) -> bool:
+    """Whether a side shrinks whatever ``*`` turns out to be; ``steps`` compares again once it is a number."""
+    return lower is not None and higher is not None and higher < lower

@@ -1,0 +1,72 @@
+"""The law: MaxSim in plain numpy, in float64, one document at a time. Every other scorer is held to it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.codecs import Codec, Parts
+from metaindex.scoring.registry import Verdict
+from metaindex.scoring.request import ScoreRequest
+from metaindex.storage.segment import Segment
+
+
+def maxsim(query: NDArray, document: NDArray) -> float:
+    """``sum_i max_j <query_i, document_j>`` for a query [r, d] and a document [t, d], t >= 1."""
+    return float((query.astype(np.float64) @ document.astype(np.float64).T).max(axis=1).sum())
+
+
+def document_tokens(segment: Segment, row: int, tokens: int, codec: Codec) -> NDArray[np.float32]:
+    """The first ``tokens`` decoded tokens [t, d] of one document, or all where it has fewer."""
+    tokens = min(tokens, int(segment.lengths[row]))
+    parts = []
+    for level in segment.levels:
+        if level.start < tokens:
+            kept = min(level.width, tokens - level.start)
+            codes, scales = level.parts
+            parts.append(codec.decode(Parts(codes[row, :kept], None if scales is None else scales[row, :kept])))
+    return np.concatenate(parts)
+
+
+def top(scores: NDArray[np.float32], rows: NDArray[np.int64], sequence: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Where in ``rows`` the k best distinct rows are: higher scores first, equal ones in the order of ``sequence``."""
+    order = np.lexsort((sequence[rows], -scores))
+    _, first = np.unique(rows[order], return_index=True)
+    return order[np.sort(first)][:k]
+
+
+class ReferenceScorer:
+    """Serves everything, slowly."""
+
+    name = "reference"
+
+    def supports(self, request: ScoreRequest) -> Verdict:
+        return Verdict(True, "numpy, float64")
+
+    def score(self, request: ScoreRequest, scores: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
+        snapshot, k = request.snapshot, request.k
+        queries = request.codec.decode(request.queries.parts)
+        scores.fill(-np.inf)
+        for b, length in enumerate(request.queries.lengths):
+            query = queries[b, : min(int(length), request.budget.r_q)]
+            if request.candidates is None:
+                asked = np.arange(snapshot.rows)
+            else:
+                asked = request.candidates[b if len(request.candidates) > 1 else 0]
+            allowed = asked >= 0
+            if request.allow is not None:
+                allowed &= request.allow[asked]
+            found = np.full(len(asked), -np.inf, dtype=np.float32)
+            for place in np.flatnonzero(allowed):
+                at = int(np.searchsorted(snapshot.first_rows, asked[place], side="right")) - 1
+                row = int(asked[place] - snapshot.first_rows[at])
+                document = document_tokens(snapshot.segments[at], row, request.budget.r_c, request.codec)
+                found[place] = maxsim(query, document)
+            if k is None:
+                scores[b] = found
+                continue
+            assert rows is not None
+            rows[b] = -1
+            best = np.flatnonzero(allowed)
+            best = best[top(found[best], asked[best], snapshot.sequence, k)]
+            scores[b, : len(best)], rows[b, : len(best)] = found[best], asked[best]

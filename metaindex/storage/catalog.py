@@ -1,0 +1,295 @@
+"""The catalog: one SQLite database that says what the index holds. A change is made when its transaction commits, and not before."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.errors import ClosedError, CorruptIndexError, NotAnIndexError, UnsupportedFormatError
+from metaindex.storage.files import Files, Written
+from metaindex.storage.schema import FORMAT_VERSION, Schema
+
+NAME = "catalog.sqlite"
+APPLICATION_ID = 0x4D544958  # "MTIX"
+_MAGIC = b"SQLite format 3\0"
+_TABLES = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE segments (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, "
+    "checksum INTEGER NOT NULL, created INTEGER NOT NULL, removed INTEGER)",
+    "CREATE TABLE levels (segment INTEGER NOT NULL, level INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, "
+    "checksum INTEGER NOT NULL, PRIMARY KEY (segment, level)) WITHOUT ROWID",
+    "CREATE TABLE documents (sequence INTEGER PRIMARY KEY, id NOT NULL, created INTEGER NOT NULL, removed INTEGER)",
+    "CREATE INDEX documents_removed ON documents (removed) WHERE removed IS NOT NULL",
+    "CREATE TABLE metadata (sequence INTEGER NOT NULL, fields TEXT NOT NULL, created INTEGER NOT NULL, removed INTEGER, "
+    "PRIMARY KEY (sequence, created)) WITHOUT ROWID",
+)
+_VISIBLE = "created <= ? AND (removed IS NULL OR removed > ?)"
+_IN_ONE_QUERY = 500
+
+
+class LevelRecord(NamedTuple):
+    """The file of one level: how many documents reach it, its size and checksum."""
+
+    rows: int
+    file: Written
+
+
+class SegmentRecord(NamedTuple):
+    """The files of a segment: ``documents`` and one per level, from level 0 on."""
+
+    number: int
+    rows: int
+    documents: Written
+    levels: tuple[LevelRecord, ...]
+
+
+class Counters(NamedTuple):
+    """The last commit, and the numbers to give out next."""
+
+    commit: int = 0
+    next_segment: int = 0
+    next_sequence: int = 0
+    next_id: int = 0
+
+
+class State(NamedTuple):
+    """What stood after one commit. ``removed`` int64: the sequence numbers of documents that are gone, rising."""
+
+    schema: Schema
+    counters: Counters
+    segments: tuple[SegmentRecord, ...]
+    removed: NDArray[np.int64]
+
+
+class Catalog:
+    """The connection to the database; any thread may use it. ``files`` is ``None`` for an index in memory."""
+
+    def __init__(self, files: Files | None, *, writable: bool) -> None:
+        self._files, self._writable = files, writable
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._connection: sqlite3.Connection | None = self._connect()
+
+    @classmethod
+    def create(cls, files: Files | None, schema: Schema) -> Catalog:
+        """A new catalog in an empty folder, or in memory."""
+        catalog = cls(files, writable=True)
+        catalog._run(f"PRAGMA application_id = {APPLICATION_ID}")
+        catalog._run(f"PRAGMA user_version = {FORMAT_VERSION}")
+        with catalog.transaction():
+            for table in _TABLES:
+                catalog._run(table)
+            catalog.put(schema, Counters())
+        return catalog
+
+    @classmethod
+    def open(cls, files: Files, *, writable: bool) -> Catalog:
+        """The catalog of an index folder.
+
+        Raises:
+            NotAnIndexError: there is none, or it is another application's.
+            UnsupportedFormatError: another version wrote it.
+            CorruptIndexError: it is damaged.
+        """
+        check_header(files)
+        with _damage_is_corruption():
+            catalog = cls(files, writable=writable)
+            found = {sql for (sql,) in catalog._run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+            if found != set(_TABLES):  # nothing else can hide in it: no view, no trigger, no expression
+                catalog.close()
+                raise CorruptIndexError(f"{files.path(NAME)}: its tables are not those of an index; restore it from a copy")
+        return catalog
+
+    def _connect(self) -> sqlite3.Connection:
+        target = ":memory:"
+        if self._files is not None:
+            path = self._files.path(NAME).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            # A reader takes write access where it has it: only so can SQLite undo what a killed writer left half done.
+            mode = "rwc" if self._writable else "rw" if os.access(self._files.path(NAME), os.W_OK) else "ro"
+            target = f"file:{path}?mode={mode}"
+        connection = sqlite3.connect(target, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
+        settings = ["trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = OFF", "temp_store = MEMORY"]
+        if self._files is not None and self._writable:
+            # Spilling would lock readers out while a long addition is still under way.
+            settings += ["journal_mode = DELETE", "synchronous = FULL", "cache_spill = OFF"]
+        if not self._writable:
+            settings.append("query_only = ON")
+        for setting in settings:
+            connection.execute(f"PRAGMA {setting}").fetchall()
+        return connection
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._usable() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _usable(self) -> Iterator[sqlite3.Connection]:
+        if os.getpid() != self._process:
+            # The lock may have been held by a thread that did not survive the fork, and SQLite's files must not be shared.
+            self._lock, self._process = threading.RLock(), os.getpid()
+            if self._files is not None and self._connection is not None:
+                self._writable = False
+                self._connection = self._connect()
+        with self._lock:
+            if self._connection is None:
+                raise ClosedError("the index is closed; open it again")
+            yield self._connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything in the block is committed at its end, or nothing is."""
+        self._run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._run("COMMIT")
+        except BaseException:
+            with self._usable() as connection:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def state(self) -> State:
+        """The last commit, read as a whole."""
+        with _damage_is_corruption(), self._usable() as connection:
+            inside = connection.in_transaction
+            if not inside:
+                connection.execute("BEGIN")
+            try:
+                return self._state()
+            finally:
+                if not inside:
+                    connection.execute("COMMIT")
+
+    def _state(self) -> State:
+        meta = dict(self._run("SELECT key, value FROM meta"))
+        try:
+            schema = Schema.from_json(meta["schema"])
+            counters = Counters(*(_count(int(meta[name])) for name in Counters._fields))
+            levels: dict[int, list[LevelRecord]] = {}
+            for segment, level, *numbers in self._run("SELECT segment, level, rows, bytes, checksum FROM levels ORDER BY segment, level"):
+                rows, size, checksum = map(_count, numbers)
+                if level != len(levels.setdefault(segment, [])):
+                    raise ValueError(f"level {level} of segment {segment}")
+                levels[segment].append(LevelRecord(rows, Written(size, checksum)))
+            segments = []
+            for row in self._run("SELECT number, rows, bytes, checksum FROM segments WHERE removed IS NULL ORDER BY number"):
+                number, rows, size, checksum = map(_count, row)
+                segments.append(SegmentRecord(number, rows, Written(size, checksum), tuple(levels.get(number, ()))))
+            removed = [_count(sequence) for (sequence,) in self._run("SELECT sequence FROM documents WHERE removed IS NOT NULL")]
+        except (KeyError, ValueError, TypeError) as error:
+            raise CorruptIndexError(f"{NAME}: a record is damaged ({error!r}); restore the index from a copy") from None
+        return State(schema, counters, tuple(segments), np.sort(np.array(removed, dtype=np.int64)))
+
+    def commit_number(self) -> int:
+        return int(self._run("SELECT value FROM meta WHERE key = 'commit'")[0][0])
+
+    def put(self, schema: Schema, counters: Counters) -> None:
+        values = [("schema", schema.to_json()), *zip(Counters._fields, map(str, counters))]
+        with self._usable() as connection:
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+
+    def add_segment(self, record: SegmentRecord, commit: int) -> None:
+        values = (record.number, record.rows, *record.documents, commit)
+        self._run("INSERT INTO segments VALUES (?, ?, ?, ?, ?, NULL)", values)
+        for level, (rows, file) in enumerate(record.levels):
+            self._run("INSERT INTO levels VALUES (?, ?, ?, ?, ?)", (record.number, level, rows, *file))
+
+    def drop_segments(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._run("DELETE FROM segments WHERE number = ?", (number,))
+            self._run("DELETE FROM levels WHERE segment = ?", (number,))
+
+    def add_documents(self, sequence: Iterable[int], ids: Iterable[int | str], commit: int) -> None:
+        rows = ((number, id_, commit) for number, id_ in zip(sequence, ids))
+        with self._usable() as connection:
+            connection.executemany("INSERT INTO documents VALUES (?, ?, ?, NULL)", rows)
+
+    def remove_documents(self, sequence: Iterable[int], commit: int) -> None:
+        with self._usable() as connection:
+            connection.executemany("UPDATE documents SET removed = ? WHERE sequence = ?", ((commit, number) for number in sequence))
+
+    def add_metadata(self, fields: Iterable[tuple[int, str]], commit: int) -> None:
+        """``fields``: sequence numbers and JSON texts."""
+        rows = ((number, text, commit) for number, text in fields)
+        with self._usable() as connection:
+            connection.executemany("INSERT INTO metadata VALUES (?, ?, ?, NULL)", rows)
+
+    def metadata(self, sequence: Sequence[int], commit: int) -> dict[int, str]:
+        """The JSON texts that stood at ``commit``, by sequence number; documents without metadata are left out."""
+        if not self._run("SELECT 1 FROM metadata LIMIT 1"):
+            return {}
+        found: dict[int, str] = {}
+        for start in range(0, len(sequence), _IN_ONE_QUERY):
+            asked = sequence[start : start + _IN_ONE_QUERY]
+            places = ",".join("?" * len(asked))
+            sql = f"SELECT sequence, fields FROM metadata WHERE sequence IN ({places}) AND {_VISIBLE}"
+            found.update(self._run(sql, (*asked, commit, commit)))
+        return found
+
+    def documents(self, commit: int) -> list[tuple[int, int | str]]:
+        """Sequence number and id of the documents that stood at ``commit``, in the order of addition."""
+        return self._run(f"SELECT sequence, id FROM documents WHERE {_VISIBLE} ORDER BY sequence", (commit, commit))
+
+    def damage(self) -> list[str]:
+        """What SQLite's own check finds wrong, one line each."""
+        try:
+            lines = [line for (line,) in self._run("PRAGMA integrity_check(10)")]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        return [] if lines == ["ok"] else lines
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._run("PRAGMA page_count")[0][0]) * int(self._run("PRAGMA page_size")[0][0])
+
+
+def check_header(files: Files) -> None:
+    """Tell from the first bytes of its catalog whether a folder is an index of this version; raises as ``Catalog.open``."""
+    path = files.path(NAME)
+    try:
+        head, _ = files.head(NAME, 100)
+    except OSError as error:
+        raise NotAnIndexError(f"{files.root}: no index, it has no readable {NAME} ({error.strerror})") from None
+    if head[:16] != _MAGIC[: len(head[:16])]:
+        raise NotAnIndexError(f"{files.root}: no index, its {NAME} is no SQLite database")
+    if len(head) < 100:
+        raise CorruptIndexError(f"{path}: truncated to {len(head)} bytes; restore the index from a copy")
+    version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
+    if application != APPLICATION_ID:
+        raise NotAnIndexError(f"{files.root}: no index, its {NAME} belongs to another application ({application:#x})")
+    if version != FORMAT_VERSION:
+        raise UnsupportedFormatError(
+            f"{files.root}: written in format {version}, this version reads format {FORMAT_VERSION}; "
+            f"{'upgrade metaindex' if version > FORMAT_VERSION else 'open it with the version that wrote it'}"
+        )
+
+
+@contextmanager
+def _damage_is_corruption() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "malformed" not in str(error) and "no such" not in str(error):
+            raise
+        raise CorruptIndexError(f"{NAME}: {error}; restore the index from a copy") from None
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise CorruptIndexError(f"{NAME}: {error}; restore the index from a copy") from None
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"expected a count, got {value!r}")
+    return value

@@ -1,0 +1,257 @@
+"""The one place that touches files: every open, read, map, write, sync, rename, removal and lock of an index goes through here.
+
+A subclass that fails, delays or records operations can stand in for ``Files`` anywhere, which is how faults are tested.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import re
+import stat
+import weakref
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+INDEX_NAMES = re.compile(r"catalog\.sqlite|lock|readers|(tmp|segments)(/\d{8,12}(/(documents|level-\d{1,2})\.safetensors)?)?")
+ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Written(NamedTuple):
+    """What a file holds: its size in bytes and the CRC-32 of its content."""
+
+    size: int
+    checksum: int
+
+
+class Files:
+    """The files below one folder. Names are relative to it, must match ``names``, and no link is ever followed.
+
+    ``mapped`` and ``read`` count bytes per name, so that a test can tell what a search needed.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], names: re.Pattern[str] = INDEX_NAMES) -> None:
+        self.root = os.path.abspath(os.fspath(root))
+        self.names = names
+        self.mapped: Counter[str] = Counter()
+        self.read: Counter[str] = Counter()
+        self._root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Levels that are loaded late keep this object alive, so the folder stays open exactly as long as it is needed.
+        weakref.finalize(self, os.close, self._root)
+
+    def path(self, name: str) -> str:
+        """The name as a path, for messages and for SQLite, which opens its own file."""
+        return os.path.join(self.root, name)
+
+    def head(self, name: str, count: int) -> tuple[bytes, int]:
+        """The first ``count`` bytes, or all where there are fewer, and the file's size."""
+        with self._open(name, _READ) as (fd, size):
+            data = os.pread(fd, count, 0)
+        self.read[name] += len(data)
+        return data, size
+
+    def checksum(self, name: str) -> Written:
+        """Read a whole file, block by block."""
+        with self._open(name, _READ) as (fd, size):
+            checksum = 0
+            while block := os.read(fd, 1 << 20):
+                checksum = zlib.crc32(block, checksum)
+        self.read[name] += size
+        return Written(size, checksum)
+
+    def map(self, name: str) -> NDArray[np.uint8]:
+        """The file's bytes, read-only, loaded page by page when they are touched."""
+        with self._open(name, _READ) as (fd, size):
+            if size == 0:
+                return np.empty(0, np.uint8)
+            mapping = _Mapping(fd, size)
+        self.mapped[name] += size
+        return np.asarray(mapping)
+
+    def write(self, name: str, chunks: Iterable[NDArray | bytes]) -> Written:
+        """A new file of these chunks, synced to the disk."""
+        size = checksum = 0
+        with self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC) as (fd, _):
+            for chunk in chunks:
+                data = memoryview(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8) if isinstance(chunk, np.ndarray) else chunk)
+                size += len(data)
+                checksum = zlib.crc32(data, checksum)
+                while data:
+                    data = data[os.write(fd, data) :]
+            os.fsync(fd)
+        return Written(size, checksum)
+
+    def make_folder(self, name: str) -> None:
+        with self._parent(name) as (folder, last):
+            os.mkdir(last, dir_fd=folder)
+
+    def sync_folder(self, name: str = "") -> None:
+        """Make the entries of a folder, by default the root, durable."""
+        if not name:
+            os.fsync(self._root)
+            return
+        with self._parent(name) as (folder, last):
+            fd = os.open(last, _FOLDER, dir_fd=folder)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        with self._parent(source) as (source_folder, source_last), self._parent(target) as (target_folder, target_last):
+            os.rename(source_last, target_last, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+
+    def link(self, source: str, target: str) -> None:
+        """A second name for the same file."""
+        with self._parent(source) as (source_folder, source_last), self._parent(target) as (target_folder, target_last):
+            os.link(source_last, target_last, src_dir_fd=source_folder, dst_dir_fd=target_folder, follow_symlinks=False)
+
+    def remove(self, name: str) -> None:
+        """A file, or a folder with all that is in it; links are removed, never followed. Absent is fine."""
+        with self._parent(name) as (folder, last):
+            _remove(folder, last)
+
+    def list(self, name: str = "") -> list[str]:
+        """The names in a folder, by default the root."""
+        if not name:
+            return os.listdir(self._root)
+        with self._parent(name) as (folder, last):
+            fd = os.open(last, _FOLDER, dir_fd=folder)
+            try:
+                return os.listdir(fd)
+            finally:
+                os.close(fd)
+
+    def lock(self, name: str, *, shared: bool = False, wait: bool = False) -> Lock:
+        """Lock a file that exists.
+
+        Raises:
+            BlockingIOError: another holder is in the way, and ``wait`` is False.
+        """
+        with self._parent(name) as (folder, last):
+            # Both kinds of lock work on a descriptor for reading, so that readers need no right to write.
+            fd = os.open(last, _READ, dir_fd=folder)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BaseException:
+            os.close(fd)
+            raise
+        return Lock(fd)
+
+    def note(self, name: str, text: str) -> None:
+        """Replace the content of a small file in place; nothing depends on it."""
+        with self._open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC) as (fd, _):
+            os.ftruncate(fd, 0)
+            os.write(fd, text.encode())
+
+    @contextmanager
+    def _parent(self, name: str) -> Iterator[tuple[int, str]]:
+        if not self.names.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a file of an index")
+        *folders, last = name.split("/")
+        fd = self._root
+        try:
+            for folder in folders:
+                inner = os.open(folder, _FOLDER, dir_fd=fd)
+                if fd != self._root:
+                    os.close(fd)
+                fd = inner
+            yield fd, last
+        finally:
+            if fd != self._root:
+                os.close(fd)
+
+    @contextmanager
+    def _open(self, name: str, flags: int) -> Iterator[tuple[int, int]]:
+        with self._parent(name) as (folder, last):
+            fd = os.open(last, flags, 0o666, dir_fd=folder)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", self.path(name))
+            yield fd, status.st_size
+        finally:
+            os.close(fd)
+
+
+class Lock:
+    """A lock that the kernel drops with the process, at the latest."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+        _locks.add(self)
+
+    def release(self) -> None:
+        if self._fd is not None:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor; in a forked child this leaves the parent's lock as it is."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __del__(self) -> None:
+        self.forget()
+
+
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _forget_inherited_locks() -> None:
+    # A child that outlives its parent would otherwise keep the index locked.
+    for lock in list(_locks):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_forget_inherited_locks)
+
+
+def _remove(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):  # unlink of a folder is EISDIR on Linux, EPERM elsewhere
+        fd = os.open(name, _FOLDER, dir_fd=folder)
+        try:
+            for inner in os.listdir(fd):
+                _remove(fd, inner)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=folder)
+
+
+class _Mapping:
+    """A private mmap call: Python's own keeps a descriptor open per mapping, and an index may have thousands of levels."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        address = _mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if address == ctypes.c_void_p(-1).value:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        self._address, self._size = address, size
+        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
+
+    def __del__(self) -> None:
+        if hasattr(self, "_address"):
+            _munmap(self._address, self._size)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mmap, _munmap = _libc.mmap, _libc.munmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]

@@ -1,0 +1,61 @@
+"""Segments: immutable runs of documents, their tokens cut into levels.
+
+Within a segment the longest documents come first, so the documents that reach level ``l`` are its first ``rows(l)`` rows and
+a level holds no others. Rows of equal length keep the order in which they were added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.codecs import Parts
+from metaindex.storage.ids import IdLookup, lookup
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The tokens ``[start, start + width)`` of a segment's first ``rows`` documents.
+
+    ``parts`` are the codes [rows, width, d] and, for scaled codecs, the scales [rows, width]. They are loaded (memory-mapped)
+    at first use, so a search touches only the levels that its budget needs. Tokens past a document's length are zeros.
+    """
+
+    start: int
+    width: int
+    rows: int
+    nbytes: int
+    load: Callable[[], Parts] = field(repr=False)
+
+    @cached_property
+    def parts(self) -> Parts:
+        return self.load()
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """``rows`` documents. Integer ids are int64 [rows]; text ids an object array of ``str``.
+
+    ``lengths`` int32 [rows], falling: the number of tokens of each document.
+    ``sequence`` int64 [rows]: each document's place in the order of addition, over the whole life of the index.
+    """
+
+    name: str
+    rows: int
+    levels: tuple[Level, ...]
+    lengths: NDArray[np.int32]
+    sequence: NDArray[np.int64]
+    ids: NDArray
+
+    @property
+    def nbytes(self) -> int:
+        return sum(level.nbytes for level in self.levels)
+
+    @cached_property
+    def id_lookup(self) -> IdLookup:
+        """Where each id stands in this segment."""
+        return lookup(self.ids)

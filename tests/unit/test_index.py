@@ -1,0 +1,310 @@
+"""MetaIndex: what its users do with it."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import metaindex
+from metaindex import MetaIndex
+from metaindex.errors import ClosedError, ShapeError
+
+RNG = np.random.default_rng(5)
+
+
+def documents(count=12, tokens=8, dim=6):
+    return RNG.standard_normal((count, tokens, dim)).astype(np.float32)
+
+
+def test_the_shortest_program():
+    vectors = documents()
+    index = MetaIndex()
+    assert index.add(vectors).tolist() == list(range(12))
+    scores, ids = index.search(vectors[7, :4], k=3, budget=8)
+    assert ids[0, 0] == 7
+    assert scores.dtype == np.float32
+    assert ids.dtype == np.int64
+    assert scores.shape == ids.shape == (1, 3)
+
+
+def test_lists_iterators_and_torch_give_the_same_index():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    vectors, query = documents(), documents(1, 4)[0]
+    sources = [
+        vectors,
+        list(vectors),
+        iter([vectors[:5], list(vectors[5:])]),
+        torch.from_numpy(vectors),
+        [torch.from_numpy(each) for each in vectors],
+    ]
+    answers = []
+    for source in sources:
+        index = MetaIndex()
+        index.add(source)
+        answers.append(index.search(query, 12))
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer.ids, answers[0].ids)
+        np.testing.assert_array_equal(answer.scores, answers[0].scores)
+
+
+def test_torch_in_torch_out():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    index = MetaIndex(codec="bfloat16")
+    index.add(torch.from_numpy(documents()).to(torch.bfloat16))
+    scores, ids = index.search(torch.zeros(2, 3, 6, dtype=torch.bfloat16), 4)
+    assert isinstance(scores, torch.Tensor)
+    assert scores.dtype == torch.float32
+    assert ids.dtype == torch.int64
+    assert isinstance(index.score(torch.zeros(3, 6), [0, 1]), torch.Tensor)
+
+
+def test_results_in_all_their_forms():
+    vectors = documents()
+    index = MetaIndex()
+    index.add(vectors[:3], ids=["a", "b", "c"])
+    result = index.search(vectors[:2, :4], k=4)
+    assert len(result) == 2
+    assert result.exact
+    assert result.plan == "(4,8)"
+    lists = result.to_list()
+    assert [len(hits) for hits in lists] == [3, 3]
+    assert lists[0][0]["id"] == "a"
+    assert isinstance(lists[0][0]["score"], float)
+    run = result.to_run([10, 20])
+    assert set(run) == {"10", "20"}
+    assert set(run["10"]) == {"a", "b", "c"}
+    with pytest.raises(ValueError, match="query_ids: expected 2"):
+        result.to_run(["only"])
+    assert "2 queries x 4 hits, exact" in repr(result)
+
+
+def test_stats_tell_rows_and_bytes():
+    index = MetaIndex(codec="int8")
+    index.add(documents(100, 8, 6))
+    query = documents(1, 4)[0]
+    (stage,) = index.search(query, 5, budget=(4, 4)).stats
+    assert (stage.rows, stage.bytes, stage.scorer) == (100, 100 * 4 * (6 + 4), "cpu")
+    result = index.search(query, 5, plan="(1,1)>20 (4,8)")
+    assert [(stage.rows, stage.bytes) for stage in result.stats] == [(100, 1000), (20, 20 * 8 * 10)]
+    assert result.plan == "(1,1)>20 (4,8)"
+    assert not result.exact
+    printed = index.plan(5, plan="(1,1)>20 (4,8)", query_tokens=4)
+    assert [(stage.cost.rows, stage.cost.nbytes) for stage in printed.stages] == [(100, 1000), (20, 1600)]
+    assert "cpu" in str(printed)
+    assert index.search(query, 5, plan=printed).plan == "(1,1)>20 (4,8)"
+
+
+def test_candidates_scan_level_0_first():
+    index = MetaIndex()
+    index.add(documents(100))
+    result = index.search(documents(1, 4)[0], 5, candidates=30)
+    assert result.plan == "(4,1)>30 (4,8)"
+    assert not result.exact
+    assert index.search(documents(1, 4)[0], 5, candidates=100).exact
+
+
+def test_documents_of_different_lengths_grow_levels():
+    index = MetaIndex()
+    index.add([documents(1, tokens)[0] for tokens in (3, 1, 2)])
+    assert index.schema.levels.edges == (1, 2, 3)
+    index.add(documents(2, 9))
+    assert index.schema.levels.edges == (1, 2, 3, 6, 9)
+    assert [len(document.tokens) for document in index.get(range(5))] == [3, 1, 2, 9, 9]
+    with pytest.raises(ShapeError, match="T <= 4"):
+        MetaIndex(doc_tokens=4).add(documents(1, 5))
+
+
+def test_order_of_addition_decides_ties_whatever_the_lengths():
+    token = np.ones((1, 4), np.float32)
+    index = MetaIndex()
+    index.add([token, np.repeat(token, 5, 0), np.repeat(token, 3, 0)], ids=[30, 10, 20])
+    index.add([np.repeat(token, 7, 0)], ids=[5])
+    assert index.search(token, 4).ids.tolist() == [[30, 10, 20, 5]]
+    index.upsert([token], ids=[30])
+    assert index.search(token, 4).ids.tolist() == [[10, 20, 5, 30]]
+    assert list(index) == [10, 20, 5, 30]
+
+
+def test_many_small_adds_answer_like_one_large_one():
+    vectors = documents(300, 5)
+    bulk, small = MetaIndex(), MetaIndex()
+    bulk.add(vectors)
+    for each in vectors:
+        small.add(each[None])
+    assert len(small._store.snapshot.segments) <= 25
+    query = documents(1, 4)[0]
+    np.testing.assert_array_equal(bulk.search(query, 300).ids, small.search(query, 300).ids)
+    np.testing.assert_array_equal(bulk.search(query, 300).scores, small.search(query, 300).scores)
+
+
+def test_a_search_keeps_its_snapshot():
+    index = MetaIndex()
+    index.add(documents(5))
+    before = index._store.snapshot
+    index.remove([0, 1])
+    index.add(documents(3))
+    assert len(before) == 5
+    assert before.rows == 5
+    assert len(index) == 6
+
+
+def test_ids_are_never_used_again():
+    index = MetaIndex()
+    index.add(documents(3))
+    index.remove([2])
+    assert index.add(documents(1)).tolist() == [3]
+    index.add(documents(1), ids=[100])
+    assert index.add(documents(1)).tolist() == [101]
+    assert 2 not in index
+    assert 101 in index
+    assert "text" not in index
+    assert None not in index
+
+
+def test_get_and_metadata():
+    vectors = documents(3)
+    index = MetaIndex(codec="float32")
+    index.add(vectors, ids=["x", "y", "z"], metadata=[{"lang": "en"}, None, {"n": [1, 2]}])
+    found = index.get(["z", "x", "y"])
+    assert [document.id for document in found] == ["z", "x", "y"]
+    assert [document.metadata for document in found] == [{"n": [1, 2]}, {"lang": "en"}, None]
+    np.testing.assert_array_equal(found[0].tokens, vectors[2])
+
+
+def test_rerank_and_score():
+    vectors = documents()
+    index = MetaIndex(codec="float32")
+    index.add(vectors)
+    queries = documents(2, 4)
+    scores = index.score(queries, [3, 1, 3])
+    assert scores.shape == (2, 3)
+    np.testing.assert_array_equal(scores[:, 0], scores[:, 2])
+    result = index.rerank(queries, [3, 1, 3], 2)
+    assert [set(row) for row in result.ids.tolist()] == [{1, 3}, {1, 3}]
+    each = index.rerank(queries, [[1, 2], [5]], budget=(2, 2))
+    assert set(each.ids[0].tolist()) == {1, 2}
+    assert each.ids[1].tolist() == [5, -1]
+    assert index.rerank(queries, [], 3).ids.tolist() == [[-1] * 3] * 2
+
+
+def test_explain_adds_up():
+    vectors = documents()
+    index = MetaIndex(codec="float32")
+    index.add(vectors)
+    query = documents(1, 4)[0]
+    explanation = index.explain(query, 5, (3, 6))
+    assert len(explanation.tokens) == len(explanation.similarities) == 3
+    np.testing.assert_allclose(explanation.score, index.score(query, [5], (3, 6))[0, 0], rtol=1e-5)
+    np.testing.assert_allclose(explanation.similarities.sum(), explanation.score, rtol=1e-5)
+    assert [budget.r_c for budget, _ in explanation.build_up] == [1, 2, 4, 6]
+    assert explanation.build_up[-1][1] == explanation.score
+    assert "chose document token" in str(explanation)
+
+
+def test_normalize():
+    vectors = documents() * 7
+    index = MetaIndex(normalize=True, codec="float32")
+    index.add(vectors)
+    np.testing.assert_allclose(np.linalg.norm(index.get([0])[0].tokens, axis=1), 1, rtol=1e-6)
+    assert index.score(vectors[0, :1] * 3, [0])[0, 0] == pytest.approx(1, rel=1e-6)
+
+
+def test_truncating_what_is_not_nested_warns_once():
+    index = MetaIndex(nested=False)
+    index.add(documents())
+    query = documents(1, 4)[0]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        index.search(query)
+        assert not caught
+        index.search(query, budget=2)
+        index.search(query, budget=2)
+    assert len(caught) == 1
+    assert "metaindex.nest" in str(caught[0].message)
+    assert caught[0].filename == __file__
+
+
+def test_estimate_is_what_memory_says():
+    estimate = MetaIndex.estimate(50, 8, 6, "int8")
+    assert estimate.vectors == 50 * 8 * 10
+    index = MetaIndex(codec="int8")
+    index.add(documents(50))
+    assert sum(level["bytes"] for level in index.memory()["levels"]) == estimate.vectors
+    assert "total" in str(estimate)
+
+
+def test_save_and_open(tmp_path):
+    vectors, query = documents(), documents(1, 4)[0]
+    index = MetaIndex()
+    index.add(vectors, metadata=[{"n": n} for n in range(12)])
+    index.remove([3])
+    index.save(tmp_path / "saved")
+    with pytest.raises(FileExistsError):
+        index.save(tmp_path / "saved")
+    with MetaIndex.open(tmp_path / "saved") as opened:
+        np.testing.assert_array_equal(opened.search(query, 12).scores, index.search(query, 12).scores)
+        np.testing.assert_array_equal(opened.search(query, 12).ids, index.search(query, 12).ids)
+        assert opened.get([7])[0].metadata == {"n": 7}
+        assert 3 not in opened
+    with MetaIndex.open(tmp_path / "saved", "r+") as writable:
+        assert writable.add(vectors[:1]).tolist() == [12]
+    assert len(MetaIndex.open(tmp_path / "saved")) == 12
+
+
+def test_a_path_is_durable_without_save(tmp_path):
+    with MetaIndex(path=tmp_path / "index", codec="int8") as index:
+        index.add(documents(4))
+        index.add(documents(2), metadata=[{"a": 1}, None])
+    with pytest.raises(FileExistsError):
+        MetaIndex(path=tmp_path / "index")
+    assert len(MetaIndex.open(tmp_path / "index")) == 6
+
+
+def test_use_after_close():
+    index = MetaIndex()
+    index.add(documents(2))
+    index.close()
+    index.close()
+    assert repr(index) == "MetaIndex(closed)"
+    for call in (lambda: index.add(documents(1)), lambda: index.search(documents(1, 4)[0]), lambda: len(index)):
+        with pytest.raises(ClosedError):
+            call()
+
+
+def test_repr_tells_the_state():
+    index = MetaIndex(codec="int8")
+    assert "0 documents" in repr(index)
+    index.add(documents())
+    assert "12 documents, levels 1|2|4|8, d = 6, int8" in repr(index)
+    assert "in memory" in repr(index)
+
+
+def test_searches_beside_a_writer_see_whole_commits():
+    index = MetaIndex()
+    index.add(documents(4))
+    query = documents(1, 4)[0]
+    wrong: list[int] = []
+    stop = threading.Event()
+
+    def search():
+        while not stop.is_set():
+            found = int((index.search(query, 200).ids >= 0).sum())
+            if found % 4:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        index.add(documents(4))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert len(index) == 124
+
+
+def test_public_names():
+    assert metaindex.__version__
+    assert all(hasattr(metaindex, name) for name in metaindex.__all__)

@@ -1,0 +1,78 @@
+"""Plans: parsed, printed, refused."""
+
+import pytest
+
+from metaindex.errors import PlanError
+from metaindex.planning.plan import Coarse, Exact, Plan, Stage
+from metaindex.types import Budget
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(16,64)", "(*,*)", "(1,1)>4000 (4,8)>400 (16,64)", "coarse>1000 (*,8)>400 (*,*)", "coarse(nprobe=16,efSearch=64)>4000 (16,*)"],
+)
+def test_a_plan_prints_as_it_parses(text):
+    plan = Plan.parse(text)
+    assert str(plan) == text
+    assert Plan.parse(str(plan)) == plan
+    assert eval(repr(plan), {"Plan": Plan}) == plan
+
+
+def test_white_space_does_not_matter():
+    assert Plan.parse("  ( 1 , 1 ) > 40   (2,*) ") == Plan([Stage(Exact(1, 1), 40), Stage(Exact(2, None))])
+
+
+def test_coarse_parameters_are_read():
+    assert Plan.parse("coarse( nprobe = 16 )>9 (1,1)").stages[0].source == Coarse((("nprobe", 16),))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "at least one stage"),
+        ("   ", "at least one stage"),
+        ("(1,1)>10", "the last keeps"),
+        ("(1,1) (2,2)", "needs >keep"),
+        ("(1,1)>5 (2,2)>6 (3,3)", "rows may not grow"),
+        ("(1,1)>0 (2,2)", "at least 1"),
+        ("(0,1)", "at least 1"),
+        ("(4,4)>9 (1,8)", "budgets may not shrink"),
+        ("(1,1)>5(2,2)", "can't read"),
+        ("(1,1)>5 two", "can't read 'two'"),
+        ("(1.5,2)", "can't read"),
+        ("(-1,2)", "can't read"),
+        ("coarse", "coarse can only be the first"),
+        ("(1,1)>5 coarse>5 (2,2)", "coarse can only be the first"),
+        ("coarse(nprobe)>5 (2,2)", "coarse parameter"),
+    ],
+)
+def test_what_is_no_plan_is_refused_with_the_reason(text, reason):
+    with pytest.raises(PlanError, match="plan") as refused:
+        Plan.parse(text)
+    assert reason in str(refused.value)
+
+
+def test_steps_fill_in_the_sides_and_k():
+    steps = Plan.parse("(1,1)>40 (*,8)>20 (*,*)").steps(16, 64, 10)
+    assert steps == ((Budget(1, 1), 40), (Budget(16, 8), 20), (Budget(16, 64), 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("(17,1)", "more than the 16 query"),
+        ("(1,65)", "64 document tokens"),
+        ("(1,1)>9 (2,2)", "fewer than k = 10"),
+        ("coarse>40 (2,2)", "no coarse stage"),
+        ("(*,1)>40 (4,4)", "budgets may not shrink"),
+    ],
+)
+def test_steps_refuse_what_an_index_can_not_run(text, reason):
+    with pytest.raises(PlanError) as refused:
+        Plan.parse(text).steps(16, 64, 10)
+    assert reason in str(refused.value)
+
+
+def test_only_text_parses():
+    with pytest.raises(TypeError, match="plan: expected text"):
+        Plan.parse(7)
