@@ -39,7 +39,8 @@ lint: $(VENV)/linters
 	$(BIN)/lint-imports
 
 cpp-test:
-	cmake -S . -B build/sanitized -DMETAINDEX_CPP_TESTS=ON -DMETAINDEX_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	cmake -S . -B build/sanitized -DMETAINDEX_CPP_TESTS=ON -DMETAINDEX_PYTHON=OFF \
+		-DMETAINDEX_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	cmake --build build/sanitized --parallel
 	ctest --test-dir build/sanitized --output-on-failure
 

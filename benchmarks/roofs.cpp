@@ -285,7 +285,7 @@ int main(int argc, char** argv) {
   std::vector<int> counts;
   for (int i = 1; i < argc; ++i) counts.push_back(std::max(1, std::atoi(argv[i])));
   if (counts.empty()) counts = {1, 2};
-  constexpr size_t big = size_t{3} << 29, small = size_t{160} << 20;  // 1.5 GiB, and about the size of a corpus that caches may hold
+  constexpr size_t big = size_t{1} << 30, small = size_t{160} << 20;  // 1 GiB, and about the size of a corpus that caches may hold
   uint8_t* data = huge_buffer(big);
   if (data == nullptr) {
     std::fprintf(stderr, "roofs: no memory for a buffer of %zu bytes\n", big);

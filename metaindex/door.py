@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Codec
-from metaindex.errors import NonFiniteError, ShapeError
+from metaindex.errors import FilterError, NonFiniteError, ShapeError
 
 MAX_ID_BYTES = 1024
 _LARGEST_ID = 2**63 - 1
@@ -148,6 +148,19 @@ def mask(value: Any, count: int) -> NDArray[np.bool_] | None:
     return value
 
 
+def filter_ids(value: Any, kind: str | None) -> NDArray:
+    """The ids that a filter names, of the index's ``kind``. Raises FilterError."""
+    if isinstance(value, Mapping):
+        raise FilterError("filter: expected a list of ids or a boolean mask, got a dict; metadata fields can't be filtered by")
+    try:
+        named = ids(value, "filter")
+    except TypeError as error:
+        raise FilterError(f"{error}; a filter is a list of ids or a boolean mask") from None
+    if len(named) and kind is not None and (named.dtype == object) != (kind == "text"):
+        raise FilterError(f"filter: this index has {kind} ids, got ids of the other kind")
+    return named
+
+
 def like(values: NDArray, model: Any) -> Any:
     """``values`` as a torch tensor on the device of ``model`` where that is one (or a list that starts with one)."""
     if isinstance(model, (list, tuple)) and model:
@@ -269,12 +282,13 @@ def _normalized(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _integer_ids(values: Any, argument: str) -> NDArray[np.int64]:
-    if len(values) and not 0 <= int(np.min(values)) <= int(np.max(values)) <= _LARGEST_ID:
+    array = np.asarray(values) if len(values) else np.empty(0, np.int64)
+    # Integers that no 64-bit dtype holds come out as floats or objects.
+    if array.dtype.kind not in "iu" or (len(array) and not 0 <= int(array.min()) <= int(array.max()) <= _LARGEST_ID):
         raise ValueError(
-            f"{argument}: expected integers from 0 to 2**63 - 1, got {np.min(values)} to {np.max(values)}; "
-            f"-1 marks a missing hit"
+            f"{argument}: expected integers from 0 to 2**63 - 1, got {min(values)} to {max(values)}; -1 marks a missing hit"
         )
-    return np.array(values, dtype=np.int64)
+    return array.astype(np.int64)
 
 
 def _text_ids(items: list[str], argument: str) -> NDArray:

@@ -70,3 +70,7 @@ class UnsupportedFormatError(MetaIndexError, ValueError):
 
 class CorruptIndexError(MetaIndexError, RuntimeError):
     """A file of the index is missing, truncated or changed."""
+
+
+class MissingDependencyError(MetaIndexError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""

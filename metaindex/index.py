@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metaindex import door
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
-from metaindex.errors import FilterError, ShapeError, UnknownIdError
+from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.explain import Explanation, explain
 from metaindex.ingest import ingest
@@ -200,7 +200,7 @@ class MetaIndex:
         """
         k = door.integer("k", k, 1)
         search = self._search(queries, scorer, filter)
-        steps = self._plan(search, budget, candidates, plan).steps(*self._sides(search), k)
+        _, steps = self._steps(search, budget, candidates, plan, k)
         self._warn_if_truncated(steps, search.snapshot)
         found = executor.run(search, steps, k)
         return self._result(found, search.snapshot, queries)
@@ -252,9 +252,8 @@ class MetaIndex:
         tokens = query_tokens or self._store.schema.query_tokens or 1
         shape = (door.integer("queries", queries, 1), door.integer("query_tokens", tokens, 1), self._store.schema.dim or 1)
         search = self._search(np.zeros(shape, np.float32), scorer)
-        chosen = self._plan(search, budget, candidates, plan)
-        steps = executor.useful(chosen.steps(*self._sides(search), door.integer("k", k, 1)), search.available)
-        return PlannedSearch(chosen, queries, tuple(_planned(search, steps)))
+        chosen, steps = self._steps(search, budget, candidates, plan, door.integer("k", k, 1))
+        return PlannedSearch(chosen, queries, tuple(_planned(search, executor.useful(steps, search.available))))
 
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
         """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,
@@ -372,10 +371,7 @@ class MetaIndex:
         if mask is not None:
             allow[snapshot.order[mask]] = True
             return allow
-        try:
-            rows = self._store.locate(snapshot, door.ids(filter, "filter"))
-        except TypeError as error:
-            raise FilterError(f"{error}; a filter is a list of ids or a boolean mask") from None
+        rows = self._store.locate(snapshot, door.filter_ids(filter, self._store.schema.id_kind))
         allow[rows[rows >= 0]] = True
         return allow
 
@@ -389,11 +385,12 @@ class MetaIndex:
     def _budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
         return Budget.resolve(budget, *self._sides(search))
 
-    def _plan(self, search: executor.Search, budget: Any, candidates: int | None, plan: Any) -> Plan:
+    def _steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
         resolved = None if budget is None else self._budget(search, budget)
         if candidates is not None:
-            candidates = door.integer("candidates", candidates, 1)
-        return chosen_plan(plan, resolved, candidates, search.snapshot.levels)
+            candidates = door.integer("candidates", candidates, k)
+        chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
+        return chosen, chosen.steps(*self._sides(search), k)
 
     def _candidate_rows(self, search: executor.Search, ids: Any) -> NDArray[np.int64]:
         lists = door.id_lists(ids, len(search.queries))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metaindex import door
 from metaindex.codecs import codec
-from metaindex.errors import DuplicateIdError, ShapeError
+from metaindex.errors import ShapeError
 from metaindex.storage.schema import Schema
 from metaindex.storage.store import Transaction
 
@@ -36,7 +36,6 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
         if not size:
             continue
         transaction.set_schema(_grown(transaction.schema, batch, chosen))
-        _refuse_taken(transaction, chosen)
         transaction.add(batch.values, batch.lengths, chosen, described)
         added.append(chosen)
     if given is not None and len(given) > count:
@@ -65,18 +64,3 @@ def _next_ids(transaction: Transaction, count: int) -> NDArray[np.int64]:
     if transaction.schema.id_kind == "text":
         raise TypeError("ids: this index has text ids, so every document needs one; give ids=[...]")
     return np.arange(transaction.next_id, transaction.next_id + count, dtype=np.int64)
-
-
-def _refuse_taken(transaction: Transaction, ids: NDArray) -> None:
-    values, counts = np.unique(ids, return_counts=True)
-    if len(values) < len(ids):
-        twice = values[counts > 1]
-        raise DuplicateIdError(f"ids: {_some(twice)} given more than once")
-    known = transaction.known(ids)
-    if len(known):
-        raise DuplicateIdError(f"ids: {_some(known)} in the index already; upsert replaces documents")
-
-
-def _some(ids: NDArray) -> str:
-    listed = ", ".join(map(repr, ids[:5].tolist()))
-    return f"{listed} and {len(ids) - 5:,} more are" if len(ids) > 5 else f"{listed} {'is' if len(ids) == 1 else 'are'}"

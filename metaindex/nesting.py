@@ -115,7 +115,7 @@ def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[n
     elif isinstance(tokens, np.ndarray):
         if not np.issubdtype(tokens.dtype, np.floating):
             raise TypeError(f"{name}: expected floating numbers, got {tokens.dtype}; convert with .astype(numpy.float32)")
-        values = tokens.astype(np.result_type(tokens.dtype, np.float32), copy=False)
+        values = np.asarray(tokens, dtype=np.result_type(tokens.dtype, np.float32))
     else:
         raise TypeError(f"{name}: expected a numpy array or a torch tensor, got {type(tokens).__name__}")
     if values.ndim not in ranks or 0 in values.shape:
@@ -123,7 +123,7 @@ def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[n
         raise ShapeError(f"{name}: expected {letters} with no length of 0, got shape {tuple(values.shape)}")
     if not np.isfinite(values).all():
         raise NonFiniteError(f"{name}: expected finite numbers, got NaN or infinity; remove or repair these vectors first")
-    return values
+    return np.asarray(values)
 
 
 def _is_torch(value: Any) -> bool:

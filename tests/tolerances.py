@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 # nest: the mean is computed in float32, its brute-force twin in float64.
 NESTING_MEAN = 1e-6
 # nest on torch's 16-bit types: the mean is rounded to 8 bits of mantissa (bfloat16).
 NESTING_BFLOAT16_MEAN = 4e-3
 # nest: coverages of documents of up to nine small integer vectors, summed in another order.
 NESTING_COVERAGE = 1e-9
+# nDCG, MRR and recall in float64, worked out by hand in another order.
+METRIC = 1e-12
+# int8's nDCG against float32's on the demo's data, relative.
+INT8_NDCG = 0.01
+# L2 norms of float32 vectors that were normalised.
+UNIT_LENGTH = 1e-5
+# Token vectors of one text, encoded alone and in a batch of longer ones.
+BATCHED_MODEL = 1e-4
+
+
+def score_tolerance(expected: NDArray) -> dict[str, float]:
+    """MaxSim against the float64 reference on decoded values. float32 sums of up to some thousand terms lose a few units of
+    2**-24 of the largest partial sum; int8 sums are exact and lose it in scales and the last sum only, which is no more."""
+    return {"rtol": 1e-5, "atol": 1e-5 * max(1.0, float(np.abs(expected).max(initial=0)))}

@@ -1,5 +1,5 @@
 // AMX: 16 tokens x 16 lanes x 64 bytes per instruction. A panel is laid out as the tile register wants it.
-#include "avx512_tile.hpp"
+#include "avx512_fold.hpp"
 
 namespace metaindex {
 namespace {

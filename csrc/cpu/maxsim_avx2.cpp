@@ -33,7 +33,8 @@ inline void raise(float* best, __m256 value) { _mm256_storeu_ps(best, _mm256_max
 template <class Kind>
 inline void fold(const TileJob& job, int64_t first, float* best, const typename Kind::Sum (&sums)[kTokens][2]) {
     const int32_t* slots = job.slots + first;
-    if (first + kTokens <= job.count && slots[0] == slots[kTokens - 1]) {
+    const bool same = slots[0] == slots[1] && slots[0] == slots[2] && slots[0] == slots[3];
+    if (first + kTokens <= job.count && same) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
             __m256 most = Kind::similarity(sums[0][half], job.scales + first);

@@ -8,6 +8,7 @@ namespace {
 struct Floats {
     using Accumulator = float;
     static constexpr Element element = Element::float32;
+    static float similarity(float sum, float) { return sum; }
     static float unit(const std::byte* query, const std::byte* token) {
         return *reinterpret_cast<const float*>(query) * *reinterpret_cast<const float*>(token);
     }
@@ -16,6 +17,7 @@ struct Floats {
 struct Bytes {
     using Accumulator = int32_t;
     static constexpr Element element = Element::int8;
+    static float similarity(int32_t sum, float scale) { return static_cast<float>(sum) * scale; }
     static int32_t unit(const std::byte* query, const std::byte* token) {
         const auto* q = reinterpret_cast<const int8_t*>(query);
         const auto* t = reinterpret_cast<const int8_t*>(token);
@@ -37,7 +39,7 @@ void multiply(const TileJob& job) {
                 }
                 partial[t * kLanes + lane] = sum;
                 if (!job.last) continue;
-                const float similarity = job.scales ? static_cast<float>(sum) * job.scales[t] : static_cast<float>(sum);
+                const float similarity = Kind::similarity(sum, job.scales[t]);
                 float& best = job.best[job.slots[t] * job.best_stride + group * kLanes + lane];
                 if (similarity > best) best = similarity;
             }

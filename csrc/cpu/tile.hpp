@@ -52,8 +52,8 @@ struct TileJob {
     int64_t token_stride;  // bytes; kStagedBytes unless the kernel reads in place
     int64_t units;
     int64_t count;         // 1..kMaxStagedTokens; rows up to the next multiple of kBlock are readable
-    const float* scales;   // [count], null without scales; readable like the rows
-    const int32_t* slots;  // [count], never falling: the document of each token; readable like the rows
+    const float* scales;   // [count], meaningless without scales; readable like the rows
+    const int32_t* slots;  // [count], the document of each token; readable like the rows
     float* best;           // running maxima [slot][best_stride]
     int64_t best_stride;   // groups of the slab * kLanes
     std::byte* partial;    // accumulators between chunks [group][token][kLanes], 4 bytes each

@@ -1,0 +1,1 @@
+"""Runs plans on snapshots, and takes scores apart."""

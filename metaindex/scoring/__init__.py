@@ -1,0 +1,1 @@
+"""Scorers behind one registry, the reference among them."""

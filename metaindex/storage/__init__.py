@@ -1,0 +1,1 @@
+"""Levels in segments in snapshots, in memory and on disk."""

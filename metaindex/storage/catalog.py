@@ -1,4 +1,4 @@
-"""The catalog: one SQLite database that says what the index holds. A change is made when its transaction commits, and not before."""
+"""The catalog: one SQLite database that says what the index holds. A change is made when its transaction commits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAGIC = b"SQLite format 3\0"
 _TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE segments (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, "
-    "checksum INTEGER NOT NULL, created INTEGER NOT NULL, removed INTEGER)",
+    "checksum INTEGER NOT NULL, created INTEGER NOT NULL)",
     "CREATE TABLE levels (segment INTEGER NOT NULL, level INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, "
     "checksum INTEGER NOT NULL, PRIMARY KEY (segment, level)) WITHOUT ROWID",
     "CREATE TABLE documents (sequence INTEGER PRIMARY KEY, id NOT NULL, created INTEGER NOT NULL, removed INTEGER)",
@@ -32,6 +32,8 @@ _TABLES = (
 )
 _VISIBLE = "created <= ? AND (removed IS NULL OR removed > ?)"
 _IN_ONE_QUERY = 500
+_SEGMENTS_MAX = 10**12
+_inherited: list[sqlite3.Connection | None] = []
 
 
 class LevelRecord(NamedTuple):
@@ -134,6 +136,7 @@ class Catalog:
         if os.getpid() != self._process:
             # The lock may have been held by a thread that did not survive the fork, and SQLite's files must not be shared.
             self._lock, self._process = threading.RLock(), os.getpid()
+            _inherited.append(self._connection)  # closing it would end a transaction of the parent
             if self._files is not None and self._connection is not None:
                 self._writable = False
                 self._connection = self._connect()
@@ -179,16 +182,20 @@ class Catalog:
             schema = Schema.from_json(meta["schema"])
             counters = Counters(*(_count(int(meta[name])) for name in Counters._fields))
             levels: dict[int, list[LevelRecord]] = {}
-            for segment, level, *numbers in self._run("SELECT segment, level, rows, bytes, checksum FROM levels ORDER BY segment, level"):
+            sql = "SELECT segment, level, rows, bytes, checksum FROM levels ORDER BY segment, level"
+            for segment, level, *numbers in self._run(sql):
                 rows, size, checksum = map(_count, numbers)
                 if level != len(levels.setdefault(segment, [])):
                     raise ValueError(f"level {level} of segment {segment}")
                 levels[segment].append(LevelRecord(rows, Written(size, checksum)))
             segments = []
-            for row in self._run("SELECT number, rows, bytes, checksum FROM segments WHERE removed IS NULL ORDER BY number"):
+            for row in self._run("SELECT number, rows, bytes, checksum FROM segments ORDER BY number"):
                 number, rows, size, checksum = map(_count, row)
+                if number >= counters.next_segment or number >= _SEGMENTS_MAX:
+                    raise ValueError(f"segment {number}")
                 segments.append(SegmentRecord(number, rows, Written(size, checksum), tuple(levels.get(number, ()))))
-            removed = [_count(sequence) for (sequence,) in self._run("SELECT sequence FROM documents WHERE removed IS NOT NULL")]
+            gone = self._run("SELECT sequence FROM documents WHERE removed IS NOT NULL")
+            removed = [_count(sequence) for (sequence,) in gone]
         except (KeyError, ValueError, TypeError) as error:
             raise CorruptIndexError(f"{NAME}: a record is damaged ({error!r}); restore the index from a copy") from None
         return State(schema, counters, tuple(segments), np.sort(np.array(removed, dtype=np.int64)))
@@ -203,7 +210,7 @@ class Catalog:
 
     def add_segment(self, record: SegmentRecord, commit: int) -> None:
         values = (record.number, record.rows, *record.documents, commit)
-        self._run("INSERT INTO segments VALUES (?, ?, ?, ?, ?, NULL)", values)
+        self._run("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", values)
         for level, (rows, file) in enumerate(record.levels):
             self._run("INSERT INTO levels VALUES (?, ?, ?, ?, ?)", (record.number, level, rows, *file))
 
@@ -218,8 +225,9 @@ class Catalog:
             connection.executemany("INSERT INTO documents VALUES (?, ?, ?, NULL)", rows)
 
     def remove_documents(self, sequence: Iterable[int], commit: int) -> None:
+        rows = ((commit, number) for number in sequence)
         with self._usable() as connection:
-            connection.executemany("UPDATE documents SET removed = ? WHERE sequence = ?", ((commit, number) for number in sequence))
+            connection.executemany("UPDATE documents SET removed = ? WHERE sequence = ?", rows)
 
     def add_metadata(self, fields: Iterable[tuple[int, str]], commit: int) -> None:
         """``fields``: sequence numbers and JSON texts."""

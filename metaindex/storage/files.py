@@ -80,17 +80,21 @@ class Files:
         return np.asarray(mapping)
 
     def write(self, name: str, chunks: Iterable[NDArray | bytes]) -> Written:
-        """A new file of these chunks, synced to the disk."""
+        """A new file of these chunks; it is durable after ``sync``."""
         size = checksum = 0
         with self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC) as (fd, _):
             for chunk in chunks:
-                data = memoryview(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8) if isinstance(chunk, np.ndarray) else chunk)
+                data = memoryview(chunk) if isinstance(chunk, bytes) else _bytes_of(chunk)
                 size += len(data)
                 checksum = zlib.crc32(data, checksum)
                 while data:
                     data = data[os.write(fd, data) :]
-            os.fsync(fd)
         return Written(size, checksum)
+
+    def sync(self, name: str) -> None:
+        """Make the content of a file durable."""
+        with self._open(name, _READ) as (fd, _):
+            os.fsync(fd)
 
     def make_folder(self, name: str) -> None:
         with self._parent(name) as (folder, last):
@@ -183,6 +187,10 @@ class Files:
             yield fd, status.st_size
         finally:
             os.close(fd)
+
+
+def _bytes_of(array: NDArray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 class Lock:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Ids = NDArray | Sequence[int] | Sequence[str]
+"""int64 [n], or ``str`` in an object array; lists are taken too."""
 
 
 class IdLookup(Protocol):
@@ -13,6 +17,9 @@ class IdLookup(Protocol):
 
     def find(self, ids: NDArray) -> NDArray[np.int64]:
         """The place of each id, -1 where it is unknown."""
+
+    def overlaps(self, low: int, high: int) -> bool:
+        """Whether an integer id in ``[low, high]`` may be among them: cheap enough to ask many segments for each small add."""
 
     @property
     def nbytes(self) -> int: ...
@@ -25,13 +32,13 @@ def lookup(ids: NDArray, places: NDArray[np.int64] | None = None) -> IdLookup:
     return _IntLookup(ids, places)
 
 
-def as_array(ids: NDArray[np.int64] | list[str]) -> NDArray:
-    """int64 as it is, text as an object array."""
+def as_array(ids: Ids) -> NDArray:
+    """int64 or, for text, an object array."""
     if isinstance(ids, np.ndarray):
         return ids
     array = np.empty(len(ids), dtype=object)
     array[:] = ids
-    return array
+    return array if len(ids) and isinstance(ids[0], str) else array.astype(np.int64)
 
 
 def repeated(ids: NDArray) -> list[int | str]:
@@ -48,36 +55,54 @@ def repeated(ids: NDArray) -> list[int | str]:
 
 
 class _IntLookup:
-    """Binary search. Ids that rise, as default ones do, need no memory of their own."""
+    """Binary search. Ids without gaps, as default ones are, need no memory."""
 
     def __init__(self, ids: NDArray[np.int64], places: NDArray[np.int64] | None) -> None:
-        self._sorted, self._places = ids, places
+        self._ids: NDArray[np.int64] | None = ids
+        self._places: NDArray | None = places
         if not np.all(ids[1:] > ids[:-1]):
             order = np.argsort(ids)
-            self._sorted = ids[order]
-            self._places = order if places is None else places[order]
-        self._low, self._high = (int(self._sorted[0]), int(self._sorted[-1])) if len(ids) else (0, -1)
-        self._dense = len(ids) > 0 and self._high - self._low == len(ids) - 1
-        self.nbytes = (0 if self._sorted is ids else self._sorted.nbytes) + (0 if self._places is None else self._places.nbytes)
+            self._ids = ids = ids[order]
+            places = order if places is None else places[order]
+            small = places.max() < 1 << 31  # half the memory
+            self._places = places.astype(np.int32) if small else places
+        self._low, self._high = (int(ids[0]), int(ids[-1])) if len(ids) else (0, -1)
+        if self._high - self._low == len(ids) - 1:
+            self._ids = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in (self._ids, self._places) if array is not None)
+
+    def overlaps(self, low: int, high: int) -> bool:
+        return low <= self._high and high >= self._low
 
     def find(self, ids: NDArray) -> NDArray[np.int64]:
-        if ids.dtype == object or not len(ids):
-            return np.full(len(ids), -1, np.int64)
-        inside = (ids >= self._low) & (ids <= self._high)
-        if not inside.any():
-            return np.full(len(ids), -1, np.int64)
-        if self._dense:
-            at = np.where(inside, ids - self._low, 0)
+        found = np.full(len(ids), -1, np.int64)
+        if ids.dtype == object:
+            return found
+        inside = np.flatnonzero((ids >= self._low) & (ids <= self._high))
+        asked = ids[inside]
+        if self._ids is None:
+            at = asked - self._low
         else:
-            at = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
-            inside &= self._sorted[at] == ids
-        return np.where(inside, at if self._places is None else self._places[at], -1)
+            # Rising needles walk through memory in one direction: a third of the time of scattered ones.
+            order = np.argsort(asked)
+            inside, asked = inside[order], asked[order]
+            at = np.searchsorted(self._ids, asked)
+            same = self._ids[at] == asked
+            inside, at = inside[same], at[same]
+        found[inside] = at if self._places is None else self._places[at]
+        return found
 
 
 class _TextLookup:
     def __init__(self, ids: NDArray, places: NDArray[np.int64] | None) -> None:
         self._places = dict(zip(ids.tolist(), range(len(ids)) if places is None else places.tolist()))
         self.nbytes = 100 * len(ids)  # what an entry of a dict with an int takes, roughly; the texts are the snapshot's
+
+    def overlaps(self, low: int, high: int) -> bool:
+        return False
 
     def find(self, ids: NDArray) -> NDArray[np.int64]:
         places = self._places

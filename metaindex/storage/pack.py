@@ -41,7 +41,7 @@ def arena(codec: Codec, dim: int, shapes: Sequence[tuple[int, int]]) -> list[Par
     arrays: list[tuple[tuple[int, ...], np.dtype, int]] = []
     offset = 0
     for rows, width in shapes:
-        kinds = [((rows, width, dim), codec.dtype)]
+        kinds: list[tuple[tuple[int, ...], np.dtype]] = [((rows, width, dim), codec.dtype)]
         if codec.scaled:
             kinds.append(((rows, width), np.dtype(np.float32)))
         for shape, dtype in kinds:

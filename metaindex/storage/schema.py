@@ -18,12 +18,12 @@ IdKind = Literal["int", "text"]
 class Schema:
     """The choices that hold for all documents of an index.
 
-    ``doc_tokens`` is T where it is fixed; ``None`` lets longer documents add levels. ``query_tokens`` is R, or ``None`` until
-    known. ``nested`` says whether prefixes of a document's tokens stand for the whole, ``None`` when nobody said.
-    ``id_kind`` is ``None`` until the first document.
+    ``dim`` is d, ``None`` until known. ``doc_tokens`` is T where it is fixed; ``None`` lets longer documents add levels.
+    ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
+    ``None`` when nobody said. ``id_kind`` is ``None`` until the first document.
     """
 
-    dim: int
+    dim: int | None
     levels: Levels
     codec: str = "float16"
     doc_tokens: int | None = None
@@ -52,13 +52,14 @@ class Schema:
             raise CorruptIndexError(f"catalog.sqlite: the schema is damaged ({error}); restore the index from a copy") from None
         for name, good in _checks(schema).items():
             if not good:
-                raise CorruptIndexError(f"catalog.sqlite: the schema has {name}={getattr(schema, name)!r}; restore the index from a copy")
+                value = repr(getattr(schema, name))
+                raise CorruptIndexError(f"catalog.sqlite: the schema has {name}={value}; restore the index from a copy")
         return schema
 
 
 def _checks(schema: Schema) -> dict[str, bool]:
     return {
-        "dim": _is_count(schema.dim) and schema.dim <= 1 << 20,
+        "dim": schema.dim is None or (_is_count(schema.dim) and schema.dim <= 1 << 20),
         "levels": len(schema.levels) < 100 and schema.levels.tokens <= 1 << 31,
         "codec": isinstance(schema.codec, str) and schema.codec in CODECS,
         "doc_tokens": schema.doc_tokens is None or (_is_count(schema.doc_tokens) and schema.doc_tokens <= schema.levels.tokens),

@@ -68,6 +68,15 @@ class Snapshot:
         return alive[np.argsort(self.sequence[alive], kind="stable")]
 
     @cached_property
+    def id_lookup(self) -> IdLookup:
+        """The row of each id that is alive. A removed id may stand in a later row again."""
+        ids = _joined([segment.ids for segment in self.segments], np.dtype(np.int64))  # not kept, unlike ``self.ids``
+        if self.alive is None:
+            return lookup(ids)
+        rows = np.flatnonzero(self.alive)
+        return lookup(ids[rows], rows)
+
+    @cached_property
     def shortest(self) -> int:
         """How many tokens the shortest document has, removed ones counted in; 0 without documents."""
         return min((int(segment.lengths[-1]) for segment in self.segments if segment.rows), default=0)
@@ -93,6 +102,9 @@ class Snapshot:
 
     def lengths_at(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         return self._take(rows, [segment.lengths for segment in self.segments], np.dtype(np.int32))
+
+    def sequence_at(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._take(rows, [segment.sequence for segment in self.segments], np.dtype(np.int64))
 
     def _take(self, rows: NDArray[np.int64], arrays: list[NDArray], dtype: np.dtype) -> NDArray:
         taken = np.empty(rows.shape, dtype)

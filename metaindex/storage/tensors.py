@@ -52,7 +52,7 @@ class Extent(NamedTuple):
 
 
 def write(files: Files, name: str, tensors: Mapping[str, Tensor]) -> Written:
-    """A new safetensors file, synced. Every tensor starts at a multiple of 64 bytes."""
+    """A new safetensors file. Every tensor starts at a multiple of 64 bytes."""
     header: dict[str, Any] = {}
     layout: list[Tensor] = []
     offset = 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import metaindex
-from metaindex import MetaIndex
+from metaindex import MetaIndex, errors
 from metaindex.errors import DuplicateIdError, FilterError, NonFiniteError, PlanError, ShapeError, UnknownIdError
 
 T, R, D = 8, 4, 16
@@ -186,8 +186,8 @@ def test_a_plan_beside_a_budget(index, query, scorer):
 
 
 def test_duplicate_ids(index, query, scorer, vectors):
-    unchanged(index, query, scorer, lambda: index.add(vectors[:2], ids=[30, 30]), DuplicateIdError, "30 is given more than once")
-    unchanged(index, query, scorer, lambda: index.add(vectors[:2], ids=[30, 4]), DuplicateIdError, "4 is in the index already; upsert")
+    unchanged(index, query, scorer, lambda: index.add(vectors[:2], ids=[30, 30]), DuplicateIdError, "30 is given twice")
+    unchanged(index, query, scorer, lambda: index.add(vectors[:2], ids=[30, 4]), DuplicateIdError, "4 stands in the index already; upsert")
 
 
 def test_upsert_replaces(index, query, scorer, vectors):
@@ -267,6 +267,7 @@ def test_unknown_ids(index, query, scorer):
 def test_filters(index, query, scorer):
     unchanged(index, query, scorer, lambda: index.search(query, filter=np.ones(3, bool)), ShapeError, "mask of shape (20,)")
     unchanged(index, query, scorer, lambda: index.search(query, filter={"lang": "en"}), FilterError, "list of ids or a boolean mask")
+    unchanged(index, query, scorer, lambda: index.search(query, filter=["a"]), FilterError, "this index has int ids")
     unchanged(index, query, scorer, lambda: index.search(query, filter=[1.5]), FilterError, "list of ids or a boolean mask")
     assert (index.search(query, 3, filter=[], scorer=scorer).ids == -1).all()
 
@@ -290,8 +291,6 @@ def test_arguments_of_the_index():
 
 
 def test_every_own_error_is_a_metaindex_error():
-    import metaindex.errors
-
-    own = [value for value in vars(metaindex.errors).values() if isinstance(value, type)]
+    own = [value for value in vars(errors).values() if isinstance(value, type)]
     assert len(own) > 10
     assert all(issubclass(error, metaindex.MetaIndexError) for error in own)

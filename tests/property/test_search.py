@@ -59,9 +59,9 @@ def test_a_budget_scores_the_truncated_copy(codec, case, data):
     truncated.add([document[: budget[1]] for document in documents])
     for scorer in SCORERS:
         found = index.score(queries, range(len(documents)), budget, scorer=scorer)
-        np.testing.assert_allclose(found, expected, **score_tolerance(codec, expected))
+        np.testing.assert_allclose(found, expected, **score_tolerance(expected))
         copied = truncated.score([query[: budget[0]] for query in queries], range(len(documents)), scorer=scorer)
-        np.testing.assert_allclose(found, copied, **score_tolerance(codec, expected))
+        np.testing.assert_allclose(found, copied, **score_tolerance(expected))
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,7 +71,7 @@ def test_a_score_never_falls_as_documents_get_more_tokens(case, codec):
     index = built(documents, codec)
     scores = [index.score(queries, range(len(documents)), (1, r_c)) for r_c in range(1, max(map(len, documents)) + 1)]
     for lower, higher in zip(scores, scores[1:]):
-        assert (higher >= lower - score_tolerance(codec, lower)["atol"]).all()
+        assert (higher >= lower - score_tolerance(lower)["atol"]).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -97,7 +97,7 @@ def test_a_batch_answers_like_its_queries_alone(case, codec):
     together = index.search(queries, len(documents))
     for b, query in enumerate(queries):
         alone = index.search(query, len(documents))
-        np.testing.assert_allclose(together.scores[b], alone.scores[0], **score_tolerance(codec, alone.scores))
+        np.testing.assert_allclose(together.scores[b], alone.scores[0], **score_tolerance(alone.scores))
 
 
 @settings(max_examples=25, deadline=None)

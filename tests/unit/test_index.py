@@ -230,7 +230,7 @@ def test_estimate_is_what_memory_says():
     assert estimate.vectors == 50 * 8 * 10
     index = MetaIndex(codec="int8")
     index.add(documents(50))
-    assert sum(level["bytes"] for level in index.memory()["levels"]) == estimate.vectors
+    assert sum(level["ram"] for level in index.memory()["levels"]) == estimate.vectors
     assert "total" in str(estimate)
 
 

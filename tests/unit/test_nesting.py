@@ -122,7 +122,9 @@ def test_torch_in_torch_out(dtype: str) -> None:
 
     tokens = torch.from_numpy(random_document(12)).to(getattr(torch, dtype))
     nested = nest(tokens, 5)
-    assert isinstance(nested, torch.Tensor) and nested.dtype == tokens.dtype and nested.shape == (5, 16)
+    assert isinstance(nested, torch.Tensor)
+    assert nested.dtype == tokens.dtype
+    assert nested.shape == (5, 16)
     expected = nest(tokens.double().numpy(), 5)
     np.testing.assert_allclose(nested.double().numpy(), expected, atol=tolerances.NESTING_BFLOAT16_MEAN)
     assert nest(torch.stack([tokens, tokens]), 5).shape == (2, 5, 16)

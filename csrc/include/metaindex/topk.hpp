@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace metaindex {
@@ -21,9 +22,10 @@ class TopK {
    public:
     explicit TopK(int64_t k) : k_(k) {}
 
+    // Whether an entry of that score may still be among the best.
+    bool wants(float score) const { return score >= threshold_; }
     void push(float score, int64_t sequence, int64_t row) {
-        if (score < threshold_) return;
-        append({score, sequence, row});
+        if (wants(score)) append({score, sequence, row});
     }
 
     const std::vector<Entry>& entries() const { return entries_; }
@@ -32,7 +34,7 @@ class TopK {
     void append(const Entry& entry);
 
     int64_t k_;
-    float threshold_ = -__builtin_inff();  // k entries at least as good are held
+    float threshold_ = -std::numeric_limits<float>::infinity();  // k entries at least as good are held
     std::vector<Entry> entries_;
 };
 

@@ -1,0 +1,1 @@
+"""The benchmarks of this repository: ``python -m benchmarks``."""

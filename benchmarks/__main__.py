@@ -1,0 +1,101 @@
+"""The one entry point: ``python -m benchmarks``. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.cases import CASES
+from benchmarks.roofs import Roofs, roof_row
+from metaindex.bench.machine import run_record
+from metaindex.codecs import CODECS
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("metaindex", "numpy", "torch", "numkong", "maxsim-cpu", "faiss-cpu", "threadpoolctl")
+
+
+def main() -> int:
+    options = _options()
+    chosen = options.cases or list(CASES)
+    roofs = Roofs({CASES[name].threads for name in chosen} | {1})
+    roofs.measure()
+    record = run_record(PACKAGES, repository=ROOT, seed=options.seed)
+    rows: list[dict[str, Any]] = []
+    for name in chosen:
+        print(f"{name}: {CASES[name].about}", file=sys.stderr, flush=True)
+        rows += run_case(name, options)
+        # A neighbour slows roofs and contestants alike, so roofs are measured beside every case and the best counts.
+        roofs.measure()
+    for row in rows:
+        finish(row, roofs, record, options)
+    text = report.render(rows)
+    print(text)
+    out = options.out or (None if options.quick else RESULTS / f"{record['date'][:10]}-{slug(record['machine'])}.jsonl")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        out.with_suffix(".md").write_text(text)
+        print(f"wrote {out} and {out.with_suffix('.md')}", file=sys.stderr)
+    return 1 if any(row.get("ours") and "failed" in row for row in rows) else 0
+
+
+def run_case(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of one case from a fresh process. A contestant that kills the process is left out and the case run again."""
+    threads = str(CASES[name].threads)
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "LIBXSMM_NTHREADS")
+    excluded: dict[str, str] = {}
+    while True:
+        with tempfile.TemporaryDirectory(prefix="race-") as folder:
+            command = [sys.executable, "-m", "benchmarks.race", name, "--folder", folder, "--seed", str(options.seed)]
+            command += ["--rounds", str(options.rounds), "--only", options.only, "--excluded", json.dumps(excluded)]
+            command += ["--quick"] if options.quick else []
+            # Crash dumps of other libraries go to stdout and stderr alike; neither belongs into the table.
+            done = subprocess.run(command, cwd=ROOT, env=os.environ | dict.fromkeys(pools, threads), stdout=sys.stderr)
+            if done.returncode == 0:
+                found: list[dict[str, Any]] = json.loads(Path(folder, "rows.json").read_text())
+                return found
+            mark = Path(folder, "mark")
+            culprit = mark.read_text() if mark.exists() else ""
+        if not culprit or culprit in excluded or done.returncode > 0:
+            raise SystemExit(f"{name}: failed with exit code {done.returncode}{f' at {culprit}' if culprit else ''}")
+        excluded[culprit] = f"killed the process: {signal.Signals(-done.returncode).name}"
+        print(f"{name}: {culprit} {excluded[culprit]}; again without it", file=sys.stderr, flush=True)
+
+
+def finish(row: dict[str, Any], roofs: Roofs, record: dict[str, Any], options: argparse.Namespace) -> None:
+    """Add the roofs and the run's record to a row."""
+    case = CASES[row["case"]].quick() if options.quick else CASES[row["case"]]
+    if "median_ms" in row:
+        sizes = {name: codec.bytes_per_token(case.dim) for name, codec in CODECS.items()}
+        row |= roof_row(case, row["codec"], sizes, roofs.rates)
+    row |= {"quick": options.quick, "rounds": options.rounds, "roofs": roofs.rates, "run": record}
+
+
+def slug(machine: dict[str, Any]) -> str:
+    model = re.sub(r"\([^)]*\)", "", machine["cpu"]).lower()
+    return "-".join([*re.findall(r"[a-z0-9]+", model), f"{machine['cores']}cores"])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Race metaindex against other libraries on this machine.")
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all by default")
+    parser.add_argument("--only", default="", metavar="TEXT", help="contestants whose name contains it")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the documents; writes no results unless --out is given")
+    parser.add_argument("--out", type=Path, help="JSON lines; by default benchmarks/results/<date>-<machine>.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,11 @@
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_core, module) {
+    using namespace metaindex::bindings;
+    module.doc() = "The compiled kernels of metaindex. metaindex.scoring.cpu and metaindex.codecs.compiled call them.";
+    register_isa(module);
+    register_levels(module);
+    register_maxsim(module);
+    register_topk(module);
+    register_encode(module);
+}

@@ -1,0 +1,144 @@
+#include "document_scorer.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace metaindex {
+
+DocumentScorer::DocumentScorer(const LevelTable& table, const Slab& slab, int64_t r_c, int64_t groups, int64_t capacity)
+    : table_(table),
+      slab_(slab),
+      kernel_(slab.kernel()),
+      r_c_(r_c),
+      groups_(groups),
+      stride_(groups * kLanes),
+      staged_(make_buffer<std::byte>(kernel_.staged_tokens * kStagedBytes)),
+      partial_(make_buffer<std::byte>(groups * kMaxStagedTokens * kLanes * 4)),
+      best_(make_buffer<float>(capacity * stride_)) {
+    std::memset(staged_.get(), 0, static_cast<size_t>(kernel_.staged_tokens * kStagedBytes));
+    if (kernel_.enter) kernel_.enter();
+}
+
+DocumentScorer::~DocumentScorer() {
+    if (kernel_.leave) kernel_.leave();
+}
+
+void DocumentScorer::select(int64_t first_group, int64_t groups) {
+    first_group_ = first_group;
+    groups_ = groups;
+}
+
+void DocumentScorer::reset(int64_t count) {
+    std::fill_n(best_.get(), count * stride_, -std::numeric_limits<float>::infinity());
+}
+
+void DocumentScorer::score(const Segment& segment, int64_t first, int64_t count) {
+    reset(count);
+    const int32_t* lengths = segment.lengths + first;
+    const auto reaching = [&](int64_t tokens) {
+        if (lengths[count - 1] >= tokens) return count;
+        return static_cast<int64_t>(
+            std::partition_point(lengths, lengths + count, [&](int32_t length) { return length >= tokens; }) - lengths);
+    };
+    for (size_t l = 0; l < segment.levels.size() && table_.starts[l] < r_c_; ++l) {
+        const int64_t start = table_.starts[l], width = table_.widths[l];
+        int64_t done = 0;
+        if (start + width <= r_c_) {
+            done = reaching(start + width);
+            const Level& level = segment.levels[l];
+            const float* scales = level.scales ? level.scales + first * width : nullptr;
+            if (done) add(level.codes + first * width * table_.token_bytes(), scales, done * width, 0, width);
+        }
+        for (const int64_t some = reaching(start + 1); done < some; ++done) add_document(segment, l, first + done, done);
+    }
+    flush();
+}
+
+void DocumentScorer::score(const Document* documents, int64_t count) {
+    reset(count);
+    for (int64_t i = 0; i < count; ++i) {
+        const Segment& segment = *documents[i].segment;
+        const int64_t length = segment.lengths[documents[i].row];
+        for (size_t l = 0; l < segment.levels.size() && table_.starts[l] < std::min(r_c_, length); ++l) {
+            add_document(segment, l, documents[i].row, i);
+        }
+    }
+    flush();
+}
+
+void DocumentScorer::add_document(const Segment& segment, size_t level, int64_t row, int64_t slot) {
+    const int64_t start = table_.starts[level], width = table_.widths[level];
+    const int64_t tokens = std::min({width, r_c_ - start, segment.lengths[row] - start});
+    const Level& from = segment.levels[level];
+    add(from.codes + row * width * table_.token_bytes(), from.scales ? from.scales + row * width : nullptr, tokens, slot, tokens);
+}
+
+void DocumentScorer::add(const std::byte* codes, const float* scales, int64_t tokens, int64_t slot, int64_t per_slot) {
+    int64_t left_in_slot = per_slot;
+    while (tokens) {
+        const int64_t taken = std::min(tokens, kernel_.staged_tokens - count_);
+        Span* last = spans_ + span_count_ - 1;
+        if (span_count_ && last->codes + last->tokens * table_.token_bytes() == codes) {
+            last->tokens += taken;
+        } else {
+            spans_[span_count_++] = {codes, taken};
+        }
+        if (scales) {
+            std::copy_n(scales, taken, scales_ + count_);
+            scales += taken;
+        }
+        codes += taken * table_.token_bytes();
+        tokens -= taken;
+        for (int64_t left = taken; left;) {
+            const int64_t here = std::min(left, left_in_slot);
+            std::fill_n(slots_ + count_, here, static_cast<int32_t>(slot));
+            count_ += here;
+            left -= here;
+            left_in_slot -= here;
+            if (!left_in_slot) {
+                ++slot;
+                left_in_slot = per_slot;
+            }
+        }
+        if (count_ == kernel_.staged_tokens) flush();
+    }
+}
+
+void DocumentScorer::flush() {
+    if (count_ && groups_) {
+        const int64_t token_bytes = table_.token_bytes();
+        const bool in_place = kernel_.in_place && span_count_ == 1 && count_ % kBlock == 0 &&
+                              token_bytes % (kernel_.units_multiple * kUnitBytes) == 0;
+        for (int64_t dim = 0; dim < slab_.dim(); dim += slab_.chunk_dims()) {
+            const int64_t dims = std::min(slab_.chunk_dims(), slab_.dim() - dim);
+            TileJob job;
+            job.units = slab_.units(dims);
+            job.panel = slab_.panel(dim, first_group_);
+            job.panel_stride = job.units * kLanes * kUnitBytes;
+            job.bias = slab_.bias(first_group_);
+            job.groups = groups_;
+            job.lanes = std::min(groups_ * kLanes, slab_.used_lanes() - first_group_ * kLanes);
+            if (in_place) {
+                job.tokens = spans_[0].codes + dim * itemsize(table_.codec);
+                job.token_stride = token_bytes;
+            } else {
+                kernel_.stage(spans_, span_count_, token_bytes, dim, dims, staged_.get());
+                job.tokens = staged_.get();
+                job.token_stride = kStagedBytes;
+            }
+            job.count = count_;
+            job.scales = scales_;
+            job.slots = slots_;
+            job.best = best_.get();
+            job.best_stride = stride_;
+            job.partial = partial_.get();
+            job.first = dim == 0;
+            job.last = dim + dims == slab_.dim();
+            kernel_.multiply(job);
+        }
+    }
+    span_count_ = count_ = 0;
+}
+
+}  // namespace metaindex

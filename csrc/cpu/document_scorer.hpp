@@ -1,0 +1,59 @@
+// One thread's way from documents to running maxima: tokens are collected level by level, staged in blocks and multiplied.
+#pragma once
+
+#include "buffer.hpp"
+#include "metaindex/maxsim.hpp"
+#include "slab.hpp"
+#include "tile.hpp"
+
+namespace metaindex {
+
+struct Document {
+    const Segment* segment;
+    int64_t row;
+    int64_t place;  // where its score goes
+};
+
+class DocumentScorer {
+   public:
+    // Scores up to `capacity` documents at once against at most `groups` neighbouring groups of the slab.
+    DocumentScorer(const LevelTable& table, const Slab& slab, int64_t r_c, int64_t groups, int64_t capacity);
+    ~DocumentScorer();
+    DocumentScorer(const DocumentScorer&) = delete;
+    DocumentScorer& operator=(const DocumentScorer&) = delete;
+
+    // Which of the slab's groups the next documents are scored against.
+    void select(int64_t first_group, int64_t groups);
+    // Rows [first, first + count) of a segment.
+    void score(const Segment& segment, int64_t first, int64_t count);
+    void score(const Document* documents, int64_t count);
+    // The running maxima of the i-th of those documents for a query in the selected groups.
+    const float* best(int64_t i, const Lanes& lanes) const {
+        return best_.get() + i * stride_ + (lanes.first - first_group_ * kLanes);
+    }
+
+   private:
+    void reset(int64_t count);
+    // `tokens` neighbouring tokens; the first `per_slot` belong to document `slot`, the next to `slot + 1`, and so on.
+    void add(const std::byte* codes, const float* scales, int64_t tokens, int64_t slot, int64_t per_slot);
+    void add_document(const Segment& segment, size_t level, int64_t row, int64_t slot);
+    void flush();
+
+    const LevelTable& table_;
+    const Slab& slab_;
+    const TileKernel& kernel_;
+    int64_t r_c_;
+    int64_t first_group_ = 0;
+    int64_t groups_;
+    int64_t stride_;
+    Buffer<std::byte> staged_;
+    Buffer<std::byte> partial_;
+    Buffer<float> best_;
+    Span spans_[kMaxStagedTokens];
+    alignas(64) float scales_[kMaxStagedTokens] = {};
+    alignas(64) int32_t slots_[kMaxStagedTokens] = {};
+    int64_t span_count_ = 0;
+    int64_t count_ = 0;
+};
+
+}  // namespace metaindex

@@ -1,0 +1,68 @@
+// Queries packed for a kernel: as many of a batch as are scored together.
+#pragma once
+
+#include <vector>
+
+#include "buffer.hpp"
+#include "metaindex/maxsim.hpp"
+#include "tile.hpp"
+
+namespace metaindex {
+
+inline constexpr int64_t kMaxSlabLanes = 1024;
+
+// The lanes of a query: its tokens within the budget.
+struct Lanes {
+    int64_t first;
+    int64_t count;
+};
+
+class Slab {
+   public:
+    // Packs queries [first, last). With `apart`, every query starts a group of its own, so that it can be scored alone.
+    Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, const TileKernel& kernel, int64_t first, int64_t last,
+         bool apart);
+
+    const TileKernel& kernel() const { return kernel_; }
+    int64_t dim() const { return dim_; }
+    int64_t groups() const { return groups_; }
+    int64_t first_query() const { return first_; }
+    int64_t queries() const { return static_cast<int64_t>(lanes_.size()); }
+    const Lanes& lanes(int64_t query) const { return lanes_[static_cast<size_t>(query)]; }
+    int64_t used_lanes() const { return lanes_.empty() ? 0 : lanes_.back().first + lanes_.back().count; }
+
+    int64_t chunk_dims() const { return kChunkUnits * unit_dims(kernel_.element); }
+    // How many units the chunk of `dims` numbers takes, padding counted in.
+    int64_t units(int64_t dims) const;
+    // The panel of a group for the chunk that starts at number `first_dim`; the next group's is `units * 64` bytes on.
+    const std::byte* panel(int64_t first_dim, int64_t group) const;
+    const int32_t* bias(int64_t group) const { return bias_ ? bias_.get() + group * kLanes : nullptr; }
+
+    // Sums a query's running maxima for one document in one fixed order; `best` are those of the query's lanes.
+    float score(const float* best, const Lanes& lanes) const {
+        const float* scales = scales_.get() + lanes.first;
+        float sums[4] = {};
+        int64_t i = 0;
+        for (; i + 4 <= lanes.count; i += 4) {
+            for (int j = 0; j < 4; ++j) sums[j] += best[i + j] * scales[i + j];
+        }
+        float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        for (; i < lanes.count; ++i) sum += best[i] * scales[i];
+        return sum;
+    }
+
+   private:
+    template <class Number, class Read>
+    void pack(const std::byte* codes, int64_t lane, Read read);
+
+    const TileKernel& kernel_;
+    int64_t dim_;
+    int64_t first_;
+    int64_t groups_ = 0;
+    std::vector<Lanes> lanes_;
+    Buffer<std::byte> panels_;
+    Buffer<int32_t> bias_;
+    Buffer<float> scales_;
+};
+
+}  // namespace metaindex

@@ -1,0 +1,101 @@
+"""The compiled kernels of metaindex: MaxSim over levels, top k, encoders. Arrays are numpy arrays, checked on entry.
+
+Wrong arrays raise ValueError naming the argument, what was expected and what came. Compute runs without the GIL.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+class LevelTable:
+    """Pointers to the first levels of a snapshot; keeps the arrays alive.
+
+    Level l holds tokens [starts[l], starts[l] + widths[l]). A segment is (levels, lengths int32 [rows], falling; sequence
+    int64 [rows]), its levels pairs of codes [rows_l, width_l, dim] and scales float32 [rows_l, width_l] or None.
+    bfloat16 codes are uint16.
+    """
+
+    def __init__(
+        self,
+        codec: str,
+        dim: int,
+        starts: Sequence[int],
+        widths: Sequence[int],
+        segments: Sequence[tuple[Sequence[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any], NDArray[Any]]],
+    ) -> None: ...
+    @property
+    def codec(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+
+def features() -> dict[str, tuple[bool, str]]:
+    """Whether each instruction set can be used here, and why; the least preferred first."""
+
+def serves(isa: str, codec: str) -> tuple[bool, str]:
+    """Whether the instruction set has a kernel for the codec here, and why."""
+
+def default_isa(codec: str) -> str:
+    """The instruction set that serves the codec best here."""
+
+def kernel(isa: str, codec: str, lanes: int, dim: int) -> str:
+    """The name of the kernel that scores ``lanes`` query tokens of ``dim`` dimensions."""
+
+def maxsim_scan(
+    table: LevelTable,
+    codes: NDArray[Any],
+    scales: NDArray[Any] | None,
+    lengths: NDArray[Any],
+    r_q: int,
+    r_c: int,
+    out_scores: NDArray[Any],
+    out_rows: NDArray[Any] | None = None,
+    allow: NDArray[Any] | None = None,
+    isa: str | None = None,
+    num_threads: int = 1,
+) -> None:
+    """Score queries, codes [B, R, d], scales float32 [B, R] for int8, lengths int32 [B], against every document.
+
+    Fills ``out_scores`` float32 [B, rows], -inf where ``allow`` bool [rows] is False. With ``out_rows`` int64 [B, k], both take
+    the k best of each query, equal scores by sequence, padded with -inf and -1.
+    """
+
+def maxsim_gather(
+    table: LevelTable,
+    codes: NDArray[Any],
+    scales: NDArray[Any] | None,
+    lengths: NDArray[Any],
+    r_q: int,
+    r_c: int,
+    candidates: NDArray[Any],
+    out_scores: NDArray[Any],
+    out_rows: NDArray[Any] | None = None,
+    allow: NDArray[Any] | None = None,
+    isa: str | None = None,
+    num_threads: int = 1,
+) -> None:
+    """Score queries against ``candidates`` int64 [B, C] or [1, C]; -1 is none. As ``maxsim_scan``; repeats count once among the best."""
+
+def topk(
+    scores: NDArray[Any],
+    sequence: NDArray[Any] | None,
+    out_scores: NDArray[Any],
+    out_columns: NDArray[Any],
+    num_threads: int = 1,
+) -> None:
+    """The k best columns of scores float32 [B, N], best first, into float32 and int64 [B, k].
+
+    Equal scores rank by ``sequence`` int64 [N], or by column; -inf and NaN are left out.
+    """
+
+def encode(
+    codec: str,
+    tokens: NDArray[Any],
+    codes: NDArray[Any],
+    scales: NDArray[Any] | None = None,
+    isa: str | None = None,
+    num_threads: int = 1,
+) -> None:
+    """Encode tokens float32 [n, m, d] into codes [n, m, d] and scales float32 [n, m]; the first two axes may have any strides."""

@@ -1,0 +1,48 @@
+"""The codecs' encoders in C++: bit for bit what the numpy codecs give, written straight into the arrays that keep them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex import _native
+from metaindex.codecs.base import Codec, Parts
+
+
+def encode(codec: Codec, tokens: NDArray[np.float32], out: Parts | None = None, num_threads: int = 1) -> Parts:
+    """Encode tokens float32 [..., d]; with ``out``, into its ``codes`` [..., d] and ``scales`` [...].
+
+    ``tokens`` and ``out`` may be slices of larger arrays. Without the compiled module numpy does the same, slower.
+    """
+    tokens = np.asarray(tokens, dtype=np.float32)
+    if out is None:
+        out = empty(codec, tokens.shape)
+    if _native.missing is not None or codec.name == "float32":
+        fresh = codec.encode(tokens)
+        out.codes[...] = fresh.codes
+        if out.scales is not None:
+            out.scales[...] = fresh.scales
+        return out
+    source = _three_axes(tokens, tokens.shape[-1:])
+    if source.dtype.byteorder not in "=|" or (source.shape[-1] > 1 and source.strides[-1] != source.itemsize):
+        source = np.ascontiguousarray(source, dtype=np.float32)
+    codes = _three_axes(out.codes, tokens.shape[-1:])
+    scales = None if out.scales is None else _three_axes(out.scales, ())
+    _native.core.encode(codec.name, source, codes, scales, num_threads=num_threads)
+    return out
+
+
+def empty(codec: Codec, shape: tuple[int, ...]) -> Parts:
+    """Uninitialised parts for tokens of ``shape`` [..., d]."""
+    return Parts(np.empty(shape, codec.dtype), np.empty(shape[:-1], np.float32) if codec.scaled else None)
+
+
+def _three_axes(array: NDArray, last: tuple[int, ...]) -> NDArray:
+    """A view [n, m, *last] of an array [..., *last]."""
+    leading = array.shape[: array.ndim - len(last)]
+    if len(leading) == 2:
+        return array
+    # Reshaping a strided array of more axes would copy it, and the results with it: the view is made by hand or not at all.
+    view = array.view()
+    view.shape = (*((1,) * (2 - len(leading))), *array.shape) if len(leading) < 2 else (leading[0], -1, *last)
+    return view

@@ -1,0 +1,1 @@
+"""Encoders: from text to vectors. Each gives ``encode_query(texts)`` and ``encode_document(texts)``."""

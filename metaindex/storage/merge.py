@@ -1,0 +1,109 @@
+"""Merging segments, so that many small additions don't leave many small segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.codecs import Parts, codec
+from metaindex.storage.pack import arena, rows_reaching
+from metaindex.storage.place import Documents, LevelSource
+from metaindex.storage.schema import Schema
+from metaindex.storage.segment import Segment
+
+FAN = 4
+MERGE_BYTES = 16 << 20
+_CHUNK_BYTES = 4 << 20
+
+
+class Held(NamedTuple):
+    """A segment, and the rows of it (int64, rising) whose documents are gone."""
+
+    segment: Segment
+    removed: NDArray[np.int64]
+
+
+def due(segments: Sequence[Segment]) -> slice | None:
+    """Which neighbouring segments to merge now, if any.
+
+    Segments of 1, 4, 16 ... rows make tiers. Four of one tier at the end are merged into one of the next, or as many of them as
+    fit in ``MERGE_BYTES``; a segment of more than half of that is never merged again.
+    """
+    stop = first = len(segments)
+    while first and segments[first - 1].nbytes <= MERGE_BYTES // 2 and _tier(segments[first - 1]) == _tier(segments[stop - 1]):
+        first -= 1
+    if stop - first < FAN:
+        return None
+    total, last = 0, first
+    while last < stop and total + segments[last].nbytes <= MERGE_BYTES:
+        total += segments[last].nbytes
+        last += 1
+    return slice(first, last)
+
+
+def _tier(segment: Segment) -> int:
+    return (segment.rows.bit_length() - 1) // 2
+
+
+class Merge:
+    """The documents of neighbouring segments that still stand, as one segment: longest first, ties in the order of addition."""
+
+    def __init__(self, held: Sequence[Held], schema: Schema) -> None:
+        self._segments, self._schema, self._codec = [one.segment for one in held], schema, codec(schema.codec)
+        self._first = np.cumsum([0, *(segment.rows for segment in self._segments)])
+        alive = np.ones(self._first[-1], dtype=bool)
+        for first, one in zip(self._first, held):
+            alive[first + one.removed] = False
+        lengths = np.concatenate([segment.lengths for segment in self._segments])
+        sequence = np.concatenate([segment.sequence for segment in self._segments])
+        ids = np.concatenate([segment.ids for segment in self._segments])
+        rows = np.flatnonzero(alive)
+        self._rows = rows[np.lexsort((sequence[rows], -lengths[rows]))]
+        chosen = sequence[self._rows]
+        self.documents = Documents(lengths[self._rows], chosen, shared(chosen, ids[self._rows]))
+        self._counts = rows_reaching(self.documents.lengths, schema.levels)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def parts(self) -> list[Parts]:
+        """All levels, in memory."""
+        assert self._schema.dim is not None
+        levels = self._schema.levels
+        merged = arena(self._codec, self._schema.dim, [(rows, levels.width(level)) for level, rows in enumerate(self._counts)])
+        for level, parts in enumerate(merged):
+            for target, kind in zip(parts, Parts._fields):
+                if target is not None:
+                    at = 0
+                    for chunk in self._chunks(level, kind):
+                        target[at : at + len(chunk)] = chunk
+                        at += len(chunk)
+        return merged
+
+    def sources(self) -> Iterator[LevelSource]:
+        """All levels, read piece by piece as they are consumed."""
+        for level, rows in enumerate(self._counts):
+            scales = self._chunks(level, "scales") if self._codec.scaled else None
+            yield LevelSource(rows, self._chunks(level, "codes"), scales)
+
+    def _chunks(self, level: int, kind: str) -> Iterator[NDArray]:
+        count = self._counts[level]
+        arrays = [getattr(s.levels[level].parts, kind) if level < len(s.levels) else None for s in self._segments]
+        model = next(array for array in arrays if array is not None)
+        step = max(1, _CHUNK_BYTES // max(1, model[:1].nbytes))
+        for start in range(0, count, step):
+            rows = self._rows[start : min(start + step, count)]
+            at = np.searchsorted(self._first, rows, side="right") - 1
+            chunk = np.empty((len(rows), *model.shape[1:]), model.dtype)
+            for segment in np.unique(at):
+                here = at == segment
+                chunk[here] = arrays[segment][rows[here] - self._first[segment]]
+            yield chunk
+
+
+def shared(sequence: NDArray[np.int64], ids: NDArray) -> NDArray:
+    """``ids``, or ``sequence`` itself where they are equal, as default ids are: eight bytes less for each document."""
+    return sequence if ids.dtype != object and np.array_equal(sequence, ids) else ids

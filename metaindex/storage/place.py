@@ -1,0 +1,257 @@
+"""Where segments are kept: in memory, or as folders of safetensors files."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.codecs import Parts, codec
+from metaindex.storage import tensors
+from metaindex.storage.catalog import LevelRecord, SegmentRecord
+from metaindex.storage.files import Files, Written
+from metaindex.storage.pack import rows_reaching
+from metaindex.storage.schema import Schema
+from metaindex.storage.segment import Level, Segment
+from metaindex.storage.tensors import Shape, Tensor, damaged
+
+LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
+
+
+class Documents(NamedTuple):
+    """What is kept of each document beside its vectors, longest first; see ``Segment``."""
+
+    lengths: NDArray[np.int32]
+    sequence: NDArray[np.int64]
+    ids: NDArray
+
+
+class LevelSource(NamedTuple):
+    """A level to keep: the rows that reach it, and arrays that make up its codes and scales when laid end to end."""
+
+    rows: int
+    codes: Iterable[NDArray]
+    scales: Iterable[NDArray] | None
+
+
+class Place(Protocol):
+    """Keeps segments. What was kept becomes part of the index with ``publish``, or goes away with ``discard``."""
+
+    def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment: ...
+
+    def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
+        """Make segments that were kept durable, and tell what the catalog has to say of them."""
+
+    def discard(self, numbers: Iterable[int]) -> None: ...
+
+    def retire(self, segment: Segment) -> None:
+        """The segment is no longer part of the index; snapshots may still use it."""
+
+
+class MemoryPlace:
+    """Segments in memory live as long as a snapshot holds them."""
+
+    def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
+        kept = []
+        for level, parts in enumerate(levels):
+            nbytes = parts.codes.nbytes + (0 if parts.scales is None else parts.scales.nbytes)
+            start, width = schema.levels.start(level), schema.levels.width(level)
+            kept.append(Level(start, width, len(parts.codes), nbytes, partial(_same, parts)))
+        return Segment(segment_name(number), len(documents.lengths), tuple(kept), *documents)
+
+    def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
+        return []
+
+    def discard(self, numbers: Iterable[int]) -> None:
+        pass
+
+    def retire(self, segment: Segment) -> None:
+        pass
+
+
+class FolderPlace:
+    """Segments as folders: written to ``tmp/``, moved to ``segments/`` when they are published, never changed."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._staged: dict[int, SegmentRecord] = {}
+
+    def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
+        sources = (LevelSource(len(codes), [codes], None if scales is None else [scales]) for codes, scales in levels)
+        self.write(number, documents, sources, schema)
+        return self.open(self._staged[number], schema)
+
+    def write(self, number: int, documents: Documents, levels: Iterable[LevelSource], schema: Schema) -> None:
+        """Stage a segment; its levels are written as their arrays come, so they need never be in memory as a whole."""
+        kind, folder = codec(schema.codec), f"{STAGING}/{segment_name(number)}"
+        assert schema.dim is not None
+        self._staged[number] = SegmentRecord(number, 0, Written(0, 0), ())  # named before the first file, for ``discard``
+        self._files.make_folder(folder)
+        records = []
+        for level, source in enumerate(levels):
+            shape = (source.rows, schema.levels.width(level))
+            parts = {"codes": Tensor(kind.stored_dtype, (*shape, schema.dim), source.codes)}
+            if source.scales is not None:
+                parts["scales"] = Tensor("F32", shape, source.scales)
+            records.append(LevelRecord(source.rows, tensors.write(self._files, _level_file(folder, level), parts)))
+        written = tensors.write(self._files, _documents_file(folder), _document_tensors(documents))
+        self._staged[number] = SegmentRecord(number, len(documents.lengths), written, tuple(records))
+
+    def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
+        records = []
+        for number in numbers:
+            name = segment_name(number)
+            # Not synced as they are written: synced together they cost the disk little more than one, and what is merged away
+            # before the commit costs nothing.
+            self._sync(f"{STAGING}/{name}", self._staged[number])
+            self._files.rename(f"{STAGING}/{name}", f"{SEGMENTS}/{name}")
+            records.append(self._staged.pop(number))
+        if records:
+            self._files.sync_folder(SEGMENTS)
+        return records
+
+    def discard(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._staged.pop(number, None)
+            for folder in (STAGING, SEGMENTS):
+                self._files.remove(f"{folder}/{segment_name(number)}")
+
+    def retire(self, segment: Segment) -> None:
+        weakref.finalize(segment, _unlink_retired, self._files, int(segment.name), os.getpid())
+
+    def open(self, record: SegmentRecord, schema: Schema) -> Segment:
+        """A segment whose files have the right sizes and headers. Its vectors are mapped level by level, at first use.
+
+        Raises:
+            CorruptIndexError: a file is missing or not what the catalog says.
+        """
+        folder, kind = self._folder(record.number), codec(schema.codec)
+        if schema.dim is None or len(record.levels) > len(schema.levels):
+            raise damaged(folder, "the schema has too few levels for it")
+        levels = []
+        for level, (rows, file) in enumerate(record.levels):
+            width = schema.levels.width(level)
+            expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
+            if kind.scaled:
+                expected["scales"] = ("F32", (rows, width))
+            tensors.check(self._files, _level_file(folder, level), expected, file.size)
+            load = partial(self._load, record.number, level, expected, file.size)
+            nbytes = rows * width * kind.bytes_per_token(schema.dim)
+            levels.append(Level(schema.levels.start(level), width, rows, nbytes, load))
+        documents = self._documents(record, schema)
+        if rows_reaching(documents.lengths, schema.levels) != [level.rows for level in record.levels]:
+            raise damaged(_documents_file(folder), "its lengths don't match the levels")
+        return Segment(segment_name(record.number), record.rows, tuple(levels), *documents)
+
+    def verify(self, record: SegmentRecord) -> None:
+        """Compare every file with its checksum, which reads them all. Raises CorruptIndexError."""
+        folder = self._folder(record.number)
+        files = [(_documents_file(folder), record.documents)]
+        files += [(_level_file(folder, level), file) for level, (_, file) in enumerate(record.levels)]
+        for name, file in files:
+            try:
+                same = self._files.checksum(name) == file
+            except OSError as error:
+                raise damaged(name, f"it can't be read ({error.strerror})") from None
+            if not same:
+                raise damaged(name, f"its checksum is wrong; {record.rows:,} documents are touched")
+
+    def clean(self, named: Iterable[int], next_segment: int) -> None:
+        """Remove what a killed writer left. Only the holder of the writer's lock may."""
+        for name in self._files.list(STAGING):
+            self._files.remove(f"{STAGING}/{name}")
+        keep = set(map(segment_name, named))
+        leftovers = [name for name in self._files.list(SEGMENTS) if name not in keep and name.isdigit()]
+        for name in leftovers:
+            if int(name) >= next_segment:  # no commit ever named it, so no reader can
+                self._files.remove(f"{SEGMENTS}/{name}")
+            else:
+                _unlink_retired(self._files, int(name), os.getpid())
+
+    def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
+        found = tensors.load(self._files, _level_file(self._folder(number), level), expected, size)
+        return Parts(found["codes"], found.get("scales"))
+
+    def _sync(self, folder: str, record: SegmentRecord) -> None:
+        for level in range(len(record.levels)):
+            self._files.sync(_level_file(folder, level))
+        self._files.sync(_documents_file(folder))
+        self._files.sync_folder(folder)
+
+    def _folder(self, number: int) -> str:
+        return f"{STAGING if number in self._staged else SEGMENTS}/{segment_name(number)}"
+
+    def _documents(self, record: SegmentRecord, schema: Schema) -> Documents:
+        name, rows = _documents_file(self._folder(record.number)), record.rows
+        expected: dict[str, tuple[str, Shape]] = {"lengths": ("I32", (rows,)), "sequence": ("I64", (rows,))}
+        if schema.id_kind == "text":
+            expected |= {"id_offsets": ("I64", (rows + 1,)), "id_bytes": ("U8", (None,))}
+        else:
+            expected["ids"] = ("I64", (rows,))
+        found = tensors.load(self._files, name, expected, record.documents.size)
+        lengths = found["lengths"]
+        if not rows or lengths[-1] < 1 or lengths[0] > schema.levels.tokens or np.any(lengths[1:] > lengths[:-1]):
+            raise damaged(name, "its lengths don't fall from at most T to at least 1")
+        ids = found["ids"] if "ids" in found else _texts(name, found["id_offsets"], found["id_bytes"])
+        return Documents(lengths, found["sequence"], ids)
+
+
+def _same(parts: Parts) -> Parts:
+    return parts
+
+
+def segment_name(number: int) -> str:
+    return f"{number:08d}"
+
+
+def _level_file(folder: str, level: int) -> str:
+    return f"{folder}/level-{level}.safetensors"
+
+
+def _documents_file(folder: str) -> str:
+    return f"{folder}/documents.safetensors"
+
+
+def _document_tensors(documents: Documents) -> dict[str, Tensor]:
+    lengths, sequence, ids = documents
+    rows = (len(lengths),)
+    described = {"lengths": Tensor("I32", rows, [lengths]), "sequence": Tensor("I64", rows, [sequence])}
+    if ids.dtype != object:
+        return {**described, "ids": Tensor("I64", rows, [ids])}
+    texts = [text.encode() for text in ids.tolist()]
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    described["id_offsets"] = Tensor("I64", (len(offsets),), [offsets])
+    described["id_bytes"] = Tensor("U8", (int(offsets[-1]),), [np.frombuffer(b"".join(texts), np.uint8)])
+    return described
+
+
+def _texts(name: str, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> NDArray:
+    if offsets[0] != 0 or offsets[-1] != len(data) or np.any(offsets[1:] < offsets[:-1]):
+        raise damaged(name, "its id_offsets don't rise from 0 to the number of bytes")
+    text, bounds = data.tobytes(), offsets.tolist()
+    ids = np.empty(len(bounds) - 1, dtype=object)
+    try:
+        ids[:] = [text[start:stop].decode() for start, stop in pairwise(bounds)]
+    except UnicodeDecodeError:
+        raise damaged(name, "an id is no UTF-8") from None
+    return ids
+
+
+def _unlink_retired(files: Files, number: int, process: int) -> None:
+    """Unlink the folder of a retired segment, unless another handle may read it: then the next writer does."""
+    if os.getpid() != process:  # a forked child runs the finalizers of its parent's objects
+        return
+    try:
+        lock = files.lock(READERS)
+    except (BlockingIOError, FileNotFoundError):
+        return
+    try:
+        files.remove(f"{SEGMENTS}/{segment_name(number)}")
+    finally:
+        lock.release()

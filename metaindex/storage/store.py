@@ -1,0 +1,276 @@
+"""``Store``: documents in segments, a catalog that says which, and the snapshots that searches run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.errors import ClosedError, CorruptIndexError, ForkedProcessError, IndexLockedError, ReadOnlyError
+from metaindex.storage import folder
+from metaindex.storage.catalog import Catalog, Counters, State, check_header
+from metaindex.storage.files import Files, Lock
+from metaindex.storage.ids import Ids, as_array
+from metaindex.storage.merge import Held
+from metaindex.storage.pack import Encode, encode
+from metaindex.storage.place import LOCK, READERS, FolderPlace, MemoryPlace, Place, segment_name
+from metaindex.storage.schema import Schema
+from metaindex.storage.segment import Segment
+from metaindex.storage.snapshot import Snapshot
+from metaindex.storage.transaction import Current, Transaction
+
+__all__ = ["Store", "Transaction"]
+
+_FEW_LOOKUPS = 256
+
+
+class Store:
+    """Documents on disk (``path``) or in memory. Any number of threads may read beside one that writes."""
+
+    def __init__(self, current: Current, catalog: Catalog, place: Place, encode: Encode) -> None:
+        self.path: str | None = None
+        self.writable = True
+        self._current: Current | None = current
+        self._catalog, self._place, self._encode = catalog, place, encode
+        self._locks: list[Lock] = []
+        self._files: Files | None = None
+        self._writing = threading.Lock()
+        self._writer: int | None = None
+        self._process = os.getpid()
+
+    @classmethod
+    def create(
+        cls,
+        schema: Schema,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        files: type[Files] = Files,
+        encode: Encode = encode,
+    ) -> Store:
+        """A new, empty store: in memory, or in a folder that is created at ``path``.
+
+        Raises:
+            FileExistsError: something stands at ``path``.
+        """
+        if path is None:
+            return cls(Current.of(schema, Counters(), ()), Catalog.create(None, schema), MemoryPlace(), encode)
+        with folder.staged(path, files) as staging:
+            Catalog.create(staging, schema).close()
+        return cls.open(path, "r+", files=files, encode=encode)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Literal["r", "r+"] | str = "r",
+        *,
+        verify: bool = False,
+        files: type[Files] = Files,
+        encode: Encode = encode,
+    ) -> Store:
+        """The store at ``path``, for reading or for writing. Sizes and headers are checked, with ``verify`` checksums too.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError, NotAnIndexError, UnsupportedFormatError: there is nothing to open.
+            CorruptIndexError: a file is missing, truncated or changed.
+            IndexLockedError: another writer has it.
+        """
+        if mode not in ("r", "r+"):
+            raise ValueError(f"mode: expected 'r' or 'r+', got {mode!r}")
+        opened = folder.existing(path, files)
+        check_header(opened)
+        # The lock comes before the first look into the catalog: what a snapshot names stays while it is held.
+        lock = opened.lock(READERS, shared=True, wait=True) if mode == "r" else _lock_for_writing(opened)
+        try:
+            catalog = Catalog.open(opened, writable=mode == "r+")
+            try:
+                state, place = catalog.state(), FolderPlace(opened)
+                if verify:
+                    _verify(opened, catalog, state, place)
+                if mode == "r+":
+                    place.clean((record.number for record in state.segments), state.counters.next_segment)
+                store = cls(_current(state, place, {}), catalog, place, encode)
+            except BaseException:
+                catalog.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        store.path, store.writable, store._files, store._locks = os.fspath(path), mode == "r+", opened, [lock]
+        return store
+
+    @property
+    def schema(self) -> Schema:
+        return self._now().schema
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What stands now. A search takes it once and runs on it to its end."""
+        return self._now().snapshot
+
+    @property
+    def closed(self) -> bool:
+        return self._current is None
+
+    @property
+    def files(self) -> Files | None:
+        """The files of a store on disk, with counts of the bytes that were mapped and read."""
+        return self._files
+
+    def _now(self) -> Current:
+        current = self._current
+        if current is None:
+            raise ClosedError("the index is closed; open it again")
+        return current
+
+    def refresh(self) -> None:
+        """See what other processes have committed; a writer sees its own commits as they happen."""
+        current = self._now()
+        if self.writable or self._catalog.commit_number() == current.counters.commit:
+            return
+        assert isinstance(self._place, FolderPlace)
+        open_already = {held.segment.name: held.segment for held in current.held}
+        self._current = _current(self._catalog.state(), self._place, open_already)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Changes that become visible, and durable, together at the end of the block; an exception undoes them all.
+
+        Raises:
+            ClosedError, ReadOnlyError, ForkedProcessError: this handle can't write.
+        """
+        self._check_writable()
+        if self._writer == threading.get_ident():
+            raise RuntimeError("this thread is writing already; let that write end first; an iterator must not write")
+        with self._writing:
+            before = after = self._now()
+            transaction = Transaction(before, self._catalog, self._place, self._encode)
+            self._writer = threading.get_ident()
+            try:
+                with self._catalog.transaction():
+                    yield transaction
+                    after = transaction.commit()
+            except BaseException:
+                self._writer = None
+                # An interrupt may come when the commit is done already: only the catalog knows.
+                if after is before or self._catalog.commit_number() == before.counters.commit:
+                    transaction.roll_back()
+                    raise
+                self._current = after
+                raise
+            self._writer, self._current = None, after
+            transaction.retire_replaced()
+
+    def _check_writable(self) -> None:
+        self._now()
+        if os.getpid() != self._process:
+            raise ForkedProcessError("this process was forked from the one that opened the index; open it here to write")
+        if not self.writable:
+            raise ReadOnlyError("the index was opened for reading; open it with mode='r+' to write")
+
+    def locate(self, snapshot: Snapshot, ids: Ids) -> NDArray[np.int64]:
+        """The row in ``snapshot`` of each id, -1 where no document of that id stands."""
+        ids = as_array(ids)
+        if "id_lookup" in vars(snapshot) or len(ids) * len(snapshot.segments) > _FEW_LOOKUPS or len(snapshot.segments) == 1:
+            return snapshot.id_lookup.find(ids)
+        # A few ids don't pay for a lookup over all rows, which each commit would make anew.
+        rows = np.full(len(ids), -1)
+        for first, segment in zip(snapshot.first_rows, snapshot.segments):
+            found = segment.id_lookup.find(ids)
+            here = found >= 0
+            found[here] += first
+            here[here] = ~np.isin(found[here], snapshot.removed)
+            rows[here] = found[here]
+        return rows
+
+    def metadata(self, snapshot: Snapshot, rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        """The metadata of rows, ``None`` for documents without."""
+        self._now()
+        sequence = snapshot.sequence_at(np.asarray(rows, np.int64)).tolist()
+        texts = self._catalog.metadata(sequence, snapshot.number)
+        return [json.loads(texts[number]) if number in texts else None for number in sequence]
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write what stands now to a new folder, without removed documents and in few segments.
+
+        ``overwrite=True`` replaces an index at ``path``, and never anything else.
+
+        Raises:
+            FileExistsError: something stands at ``path``, and ``overwrite`` is False.
+            NotAnIndexError: what stands there is no index.
+            IndexLockedError: a writer has it.
+            ValueError: ``path`` is this index's own folder.
+        """
+        current = self._now()
+        if self.path is not None and os.path.exists(path) and os.path.samefile(self.path, path):
+            raise ValueError(f"path: {os.fspath(path)!r} is this index's own folder; save to another one")
+        folder.save(current, self._catalog, path, overwrite=overwrite, files=type(self._files) if self._files else Files)
+
+    def memory(self) -> dict[str, Any]:
+        """Bytes held: per level and place ("ram", "disk"), per-document arrays, and the catalog apart."""
+        current = self._now()
+        where = "ram" if self._files is None else "disk"
+        levels = []
+        for level in range(len(current.schema.levels)):
+            inside = [segment.levels[level] for segment in current.snapshot.segments if level < len(segment.levels)]
+            places = dict.fromkeys(("ram", "disk"), 0)
+            places[where] = sum(one.nbytes for one in inside)
+            tokens = (current.schema.levels.start(level), current.schema.levels.stop(level))
+            levels.append({"level": level, "tokens": tokens, "rows": sum(one.rows for one in inside), **places})
+        documents = sum(map(_document_bytes, current.snapshot.segments))
+        return {"levels": levels, "documents": {"ram": 0, "disk": 0, where: documents}, "catalog": self._catalog.nbytes}
+
+    def close(self) -> None:
+        """Let go of the folder and its lock. A search that is under way ends on its snapshot."""
+        if os.getpid() != self._process:  # the parent's lock and connection are not this process's to close
+            self._current = None
+            return
+        with self._writing:
+            self._current = None
+            self._catalog.close()
+            for lock in self._locks:
+                lock.release()
+
+
+def _lock_for_writing(files: Files) -> Lock:
+    try:
+        lock = files.lock(LOCK)
+    except BlockingIOError:
+        holder = files.head(LOCK, 200)[0].decode(errors="replace") or "another process"
+        raise IndexLockedError(f"{files.root}: {holder} is writing to it; close it, or open with mode='r'") from None
+    files.note(LOCK, f"process {os.getpid()} on {socket.gethostname()}")
+    return lock
+
+
+def _current(state: State, place: FolderPlace, known: dict[str, Segment]) -> Current:
+    held = []
+    for record in state.segments:
+        segment = known.get(segment_name(record.number)) or place.open(record, state.schema)
+        gone = np.empty(0, np.int64)
+        if len(state.removed):
+            gone = np.flatnonzero(np.isin(segment.sequence, state.removed))
+        held.append(Held(segment, gone))
+    return Current.of(state.schema, state.counters, held)
+
+
+def _verify(files: Files, catalog: Catalog, state: State, place: FolderPlace) -> None:
+    if wrong := catalog.damage():
+        raise CorruptIndexError(f"{files.root}: the catalog is damaged ({wrong[0]}); restore the index from a copy")
+    for record in state.segments:
+        place.verify(record)
+    snapshot = _current(state, place, {}).snapshot
+    rows = snapshot.order
+    if list(zip(snapshot.sequence[rows].tolist(), snapshot.ids[rows].tolist())) != catalog.documents(state.counters.commit):
+        raise CorruptIndexError(f"{files.root}: catalog and segments name different documents; restore the index from a copy")
+
+
+def _document_bytes(segment: Segment) -> int:
+    shared = 0 if segment.ids is segment.sequence else segment.ids.nbytes
+    return segment.lengths.nbytes + segment.sequence.nbytes + shared

@@ -1,0 +1,188 @@
+"""A transaction: one writer's changes, which become visible together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.codecs import codec
+from metaindex.errors import DuplicateIdError, UnknownIdError
+from metaindex.storage.catalog import Catalog, Counters
+from metaindex.storage.ids import Ids, as_array, repeated
+from metaindex.storage.merge import Held, Merge, due, shared
+from metaindex.storage.pack import Encode, pack
+from metaindex.storage.place import Documents, Place
+from metaindex.storage.schema import Schema
+from metaindex.storage.snapshot import Snapshot
+
+_NONE = np.empty(0, np.int64)
+
+
+class Current(NamedTuple):
+    """What stands: one value, so that a reader gets all of it or none."""
+
+    schema: Schema
+    counters: Counters
+    held: tuple[Held, ...]
+    snapshot: Snapshot
+
+    @classmethod
+    def of(cls, schema: Schema, counters: Counters, held: Sequence[Held]) -> Current:
+        removed, first = [_NONE], 0
+        for segment, rows in held:
+            if len(rows):
+                removed.append(rows + first)
+            first += segment.rows
+        segments = tuple(segment for segment, _ in held)
+        gone = np.concatenate(removed) if len(removed) > 1 else _NONE
+        return cls(schema, counters, tuple(held), Snapshot(counters.commit, schema.levels, segments, gone))
+
+
+class Transaction:
+    """Made by ``Store.transaction``. The caller has checked shapes, dtypes and values."""
+
+    def __init__(self, current: Current, catalog: Catalog, place: Place, encode: Encode) -> None:
+        self.schema = current.schema
+        self._before, self._catalog, self._place, self._encode = current, catalog, place, encode
+        self._held = list(current.held)
+        self._counters = current.counters._replace(commit=current.counters.commit + 1)
+        self._staged: list[int] = []
+        self._changed = False
+
+    @property
+    def next_id(self) -> int:
+        """The smallest integer above every integer id that was ever used: where default ids go on."""
+        return self._counters.next_id
+
+    def set_schema(self, schema: Schema) -> None:
+        """Edges of levels that hold documents must stay; new levels may follow."""
+        self._changed |= schema != self.schema
+        self.schema = schema
+
+    def known(self, ids: Ids) -> NDArray:
+        """Those of ``ids`` whose documents stand, this transaction's own changes counted in."""
+        ids = as_array(ids)
+        return ids[self._find(ids)[0] >= 0]
+
+    def add(
+        self,
+        tokens: NDArray[np.float32],
+        lengths: NDArray[np.int32],
+        ids: Ids,
+        metadata: Sequence[str | None] | None = None,
+    ) -> None:
+        """Add documents [N, T, d] of ``lengths`` [N], each 1..T, in this order; ``metadata`` are JSON texts.
+
+        Raises:
+            DuplicateIdError: an id is given twice or stands already; nothing is added.
+        """
+        count = len(lengths)
+        if not count:
+            return
+        ids = as_array(ids)
+        if doubled := repeated(ids):
+            raise DuplicateIdError(f"ids: {doubled[0]!r} is given twice; ids are unique")
+        if len(taken := self.known(ids)):
+            raise DuplicateIdError(f"ids: {taken.tolist()[0]!r} stands in the index already; upsert replaces documents")
+        numbers = range(self._counters.next_sequence, self._counters.next_sequence + count)
+        self._changed = True
+        self._catalog.add_documents(numbers, ids.tolist(), self._counters.commit)
+        if metadata is not None:
+            described = ((number, text) for number, text in zip(numbers, metadata) if text is not None)
+            self._catalog.add_metadata(described, self._counters.commit)
+        next_id = self._counters.next_id if ids.dtype == object else max(self._counters.next_id, int(ids.max()) + 1)
+        self._counters = self._counters._replace(next_sequence=numbers.stop, next_id=next_id)
+        if self.schema.id_kind is None:
+            self.schema = replace(self.schema, id_kind="text" if ids.dtype == object else "int")
+        self._hold(tokens, lengths, np.arange(numbers.start, numbers.stop), ids)
+        self._merge_small()
+
+    def remove(self, ids: Ids) -> None:
+        """Remove documents.
+
+        Raises:
+            UnknownIdError: an id does not stand in the index; nothing is removed.
+        """
+        ids = as_array(ids)
+        if not len(ids):
+            return
+        at, rows = self._find(ids)
+        if len(unknown := ids[at < 0]):
+            raise UnknownIdError(f"ids: {', '.join(map(repr, unknown.tolist()[:5]))} not in the index")
+        self._changed = True
+        for place in np.unique(at):
+            segment, removed = self._held[place]
+            gone = np.unique(rows[at == place])
+            self._catalog.remove_documents(segment.sequence[gone].tolist(), self._counters.commit)
+            self._held[place] = Held(segment, np.union1d(removed, gone))
+
+    def _hold(self, tokens: NDArray[np.float32], lengths: NDArray[np.int32], sequence: NDArray[np.int64], ids: NDArray) -> None:
+        levels, order = pack(tokens, lengths, self.schema.levels, codec(self.schema.codec), self._encode)
+        if order is None:
+            # A copy: what stands in the index must not change with the caller's arrays.
+            documents = Documents(np.array(lengths, np.int32), sequence, ids.copy())
+        else:
+            documents = Documents(lengths[order].astype(np.int32), sequence[order], ids[order])
+        documents = documents._replace(ids=shared(documents.sequence, documents.ids))
+        self._held.append(Held(self._place.keep(self._stage(), documents, levels, self.schema), _NONE))
+
+    def _stage(self) -> int:
+        number = self._counters.next_segment
+        self._counters = self._counters._replace(next_segment=number + 1)
+        self._staged.append(number)
+        return number
+
+    def _merge_small(self) -> None:
+        while (window := due([held.segment for held in self._held])) is not None:
+            replaced = self._held[window]
+            merge = Merge(replaced, self.schema)
+            merged = []
+            if len(merge):
+                merged.append(Held(self._place.keep(self._stage(), merge.documents, merge.parts(), self.schema), _NONE))
+            self._held[window] = merged
+            numbers = {int(held.segment.name) for held in replaced}
+            dropped = [number for number in self._staged if number in numbers]
+            self._place.discard(dropped)
+            self._staged = [number for number in self._staged if number not in numbers]
+
+    def _find(self, ids: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which held segment, and which of its rows, each id stands in; -1 where it does not."""
+        at, rows = np.full(len(ids), -1), np.full(len(ids), -1)
+        if not len(ids):
+            return at, rows
+        low, high = (0, 0) if ids.dtype == object else (int(ids.min()), int(ids.max()))
+        for place, (segment, removed) in enumerate(self._held):
+            if ids.dtype != object and not segment.id_lookup.overlaps(low, high):
+                continue
+            found = segment.id_lookup.find(ids)
+            if len(removed):
+                found[np.isin(found, removed)] = -1
+            here = found >= 0
+            at[here], rows[here] = place, found[here]
+        return at, rows
+
+    def commit(self) -> Current:
+        """Write all that is left to write and commit; the catalog's transaction ends with the caller's block."""
+        if not self._changed:
+            return self._before
+        for record in self._place.publish(self._staged):
+            self._catalog.add_segment(record, self._counters.commit)
+        self._catalog.drop_segments(int(held.segment.name) for held in self._replaced())
+        self._catalog.put(self.schema, self._counters)
+        return Current.of(self.schema, self._counters, self._held)
+
+    def retire_replaced(self) -> None:
+        """After the commit: the segments that merges replaced are no longer part of the index."""
+        for held in self._replaced():
+            self._place.retire(held.segment)
+
+    def roll_back(self) -> None:
+        self._place.discard(self._staged)
+
+    def _replaced(self) -> list[Held]:
+        names = {held.segment.name for held in self._held}
+        return [held for held in self._before.held if held.segment.name not in names]
