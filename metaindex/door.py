@@ -58,6 +58,7 @@ def documents(vectors: Any, expected: Expected) -> Iterator[Tokens]:
     if isinstance(vectors, Iterator):
         for batch in vectors:
             yield from documents(list(batch) if isinstance(batch, Iterator) else batch, expected)
+            del batch  # before the next one is made
     elif isinstance(vectors, (list, tuple)):
         yield from _runs(vectors, expected)
     else:

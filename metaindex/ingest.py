@@ -33,11 +33,11 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
             raise ShapeError(f"ids: expected one for each document, got {len(ids)} for at least {count}")
         if described is not None and len(described) < size:
             raise ShapeError(f"metadata: expected one for each document, got {count - size + len(described)} for at least {count}")
-        if not size:
-            continue
-        transaction.set_schema(_grown(transaction.schema, batch, chosen))
-        transaction.add(batch.values, batch.lengths, chosen, described)
-        added.append(chosen)
+        if size:
+            transaction.set_schema(_grown(transaction.schema, batch, chosen))
+            transaction.add(batch.values, batch.lengths, chosen, described)
+            added.append(chosen)
+        del batch  # before the next one is made
     if given is not None and len(given) > count:
         raise ShapeError(f"ids: expected {count}, one for each document, got {len(given)}")
     if texts is not None and next(texts, _END) is not _END:

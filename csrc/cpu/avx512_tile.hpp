@@ -31,6 +31,7 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     }
     const std::byte* tokens = job.tokens + first * kStagedBytes;
     for (int64_t u = 0; u < job.units; ++u, tokens += kUnitBytes) {
+        prefetch_next<kTokens>(job, first, group, u);
         typename Kind::Query query[kGroups];
 #pragma GCC unroll 2
         for (int g = 0; g < kGroups; ++g) query[g] = Kind::query(panel[g] + u * kLanes * kUnitBytes);

@@ -5,6 +5,11 @@
 #include <limits>
 
 namespace metaindex {
+namespace {
+
+constexpr int64_t kPrefetchBytes = 16 * 1024;
+
+}  // namespace
 
 DocumentScorer::DocumentScorer(const LevelTable& table, const Slab& slab, int64_t r_c, int64_t groups, int64_t capacity)
     : table_(table),
@@ -15,7 +20,8 @@ DocumentScorer::DocumentScorer(const LevelTable& table, const Slab& slab, int64_
       stride_(groups * kLanes),
       staged_(make_buffer<std::byte>(kernel_.staged_tokens * kStagedBytes)),
       partial_(make_buffer<std::byte>(groups * kMaxStagedTokens * kLanes * 4)),
-      best_(make_buffer<float>(capacity * stride_)) {
+      best_(make_buffer<float>(capacity * stride_)),
+      ahead_(std::clamp<int64_t>(kPrefetchBytes / (kernel_.staged_tokens * table.token_bytes()), 1, kBlocks)) {
     std::memset(staged_.get(), 0, static_cast<size_t>(kernel_.staged_tokens * kStagedBytes));
     if (kernel_.enter) kernel_.enter();
 }
@@ -52,7 +58,7 @@ void DocumentScorer::score(const Segment& segment, int64_t first, int64_t count)
         }
         for (const int64_t some = reaching(start + 1); done < some; ++done) add_document(segment, l, first + done, done);
     }
-    flush();
+    finish();
 }
 
 void DocumentScorer::score(const Document* documents, int64_t count) {
@@ -64,7 +70,7 @@ void DocumentScorer::score(const Document* documents, int64_t count) {
             add_document(segment, l, documents[i].row, i);
         }
     }
-    flush();
+    finish();
 }
 
 void DocumentScorer::add_document(const Segment& segment, size_t level, int64_t row, int64_t slot) {
@@ -75,70 +81,81 @@ void DocumentScorer::add_document(const Segment& segment, size_t level, int64_t 
 }
 
 void DocumentScorer::add(const std::byte* codes, const float* scales, int64_t tokens, int64_t slot, int64_t per_slot) {
+    const int64_t token_bytes = table_.token_bytes();
     int64_t left_in_slot = per_slot;
     while (tokens) {
-        const int64_t taken = std::min(tokens, kernel_.staged_tokens - count_);
-        Span* last = spans_ + span_count_ - 1;
-        if (span_count_ && last->codes + last->tokens * table_.token_bytes() == codes) {
-            last->tokens += taken;
-        } else {
-            spans_[span_count_++] = {codes, taken};
-        }
+        Block& block = blocks_[filling_];
+        const int64_t taken = std::min(tokens, kernel_.staged_tokens - block.count);
+        block.span[block.spans++] = {codes, taken};
         if (scales) {
-            std::copy_n(scales, taken, scales_ + count_);
+            std::copy_n(scales, taken, block.scales + block.count);
             scales += taken;
         }
-        codes += taken * table_.token_bytes();
-        tokens -= taken;
-        for (int64_t left = taken; left;) {
-            const int64_t here = std::min(left, left_in_slot);
-            std::fill_n(slots_ + count_, here, static_cast<int32_t>(slot));
-            count_ += here;
-            left -= here;
+        const int64_t end = block.count + taken;
+        for (int64_t at = block.count; at < end; ++at, codes += token_bytes) block.token[at] = codes;
+        while (block.count < end) {
+            const int64_t here = std::min(end - block.count, left_in_slot);
+            std::fill_n(block.slots + block.count, here, static_cast<int32_t>(slot));
+            block.count += here;
             left_in_slot -= here;
             if (!left_in_slot) {
                 ++slot;
                 left_in_slot = per_slot;
             }
         }
-        if (count_ == kernel_.staged_tokens) flush();
+        tokens -= taken;
+        if (block.count == kernel_.staged_tokens) advance();
     }
 }
 
-void DocumentScorer::flush() {
-    if (count_ && groups_) {
-        const int64_t token_bytes = table_.token_bytes();
-        const bool in_place = kernel_.in_place && span_count_ == 1 && count_ % kBlock == 0 &&
-                              token_bytes % (kernel_.units_multiple * kUnitBytes) == 0;
-        for (int64_t dim = 0; dim < slab_.dim(); dim += slab_.chunk_dims()) {
-            const int64_t dims = std::min(slab_.chunk_dims(), slab_.dim() - dim);
-            TileJob job;
-            job.units = slab_.units(dims);
-            job.panel = slab_.panel(dim, first_group_);
-            job.panel_stride = job.units * kLanes * kUnitBytes;
-            job.bias = slab_.bias(first_group_);
-            job.groups = groups_;
-            job.lanes = std::min(groups_ * kLanes, slab_.used_lanes() - first_group_ * kLanes);
-            if (in_place) {
-                job.tokens = spans_[0].codes + dim * itemsize(table_.codec);
-                job.token_stride = token_bytes;
-            } else {
-                kernel_.stage(spans_, span_count_, token_bytes, dim, dims, staged_.get());
-                job.tokens = staged_.get();
-                job.token_stride = kStagedBytes;
-            }
-            job.count = count_;
-            job.scales = scales_;
-            job.slots = slots_;
-            job.best = best_.get();
-            job.best_stride = stride_;
-            job.partial = partial_.get();
-            job.first = dim == 0;
-            job.last = dim + dims == slab_.dim();
-            kernel_.multiply(job);
-        }
+void DocumentScorer::advance() {
+    const int64_t filled = filling_;
+    filling_ = (filling_ + 1) % (ahead_ + 1);
+    if (++waiting_ <= ahead_) return;
+    multiply(blocks_[filling_], blocks_[filled]);
+    --waiting_;
+}
+
+void DocumentScorer::finish() {
+    const int64_t last = filling_;
+    for (int64_t at = (last + ahead_ + 1 - waiting_) % (ahead_ + 1); at != last; at = (at + 1) % (ahead_ + 1)) {
+        multiply(blocks_[at], blocks_[at]);
     }
-    span_count_ = count_ = 0;
+    if (blocks_[last].count) multiply(blocks_[last], blocks_[last]);
+    waiting_ = 0;
+}
+
+void DocumentScorer::multiply(Block& block, const Block& later) {
+    const int64_t token_bytes = table_.token_bytes();
+    const bool in_place = kernel_.in_place && block.spans == 1 && block.count % kBlock == 0 &&
+                          token_bytes % (kernel_.units_multiple * kUnitBytes) == 0;
+    for (int64_t dim = 0; groups_ && dim < slab_.dim(); dim += slab_.chunk_dims()) {
+        const int64_t dims = std::min(slab_.chunk_dims(), slab_.dim() - dim);
+        const int64_t offset = dim * itemsize(table_.codec);
+        if (!in_place) kernel_.stage(block.span, block.spans, token_bytes, dim, dims, staged_.get());
+        TileJob job;
+        job.units = slab_.units(dims);
+        job.panel = slab_.panel(dim, first_group_);
+        job.panel_stride = job.units * kLanes * kUnitBytes;
+        job.bias = slab_.bias(first_group_);
+        job.groups = groups_;
+        job.lanes = std::min(groups_ * kLanes, slab_.used_lanes() - first_group_ * kLanes);
+        job.tokens = in_place ? block.span[0].codes + offset : staged_.get();
+        job.token_stride = in_place ? token_bytes : kStagedBytes;
+        job.count = block.count;
+        job.scales = block.scales;
+        job.slots = block.slots;
+        job.best = best_.get();
+        job.best_stride = stride_;
+        job.next = later.token;
+        job.next_offset = offset;
+        job.next_lines = (dims * itemsize(table_.codec) + 63) / 64;
+        job.partial = partial_.get();
+        job.first = dim == 0;
+        job.last = dim + dims == slab_.dim();
+        kernel_.multiply(job);
+    }
+    block.spans = block.count = 0;
 }
 
 }  // namespace metaindex

@@ -33,11 +33,26 @@ class DocumentScorer {
     }
 
    private:
+    // Tokens collected for one job.
+    struct Block {
+        int64_t spans = 0;
+        int64_t count = 0;
+        Span span[kMaxStagedTokens];
+        // What lies past `count` is read by kernels that take whole blocks, and has no effect.
+        const std::byte* token[kMaxStagedTokens] = {};
+        alignas(64) float scales[kMaxStagedTokens] = {};
+        alignas(64) int32_t slots[kMaxStagedTokens] = {};
+    };
+    static constexpr int64_t kBlocks = 4;
+
     void reset(int64_t count);
     // `tokens` neighbouring tokens; the first `per_slot` belong to document `slot`, the next to `slot + 1`, and so on.
     void add(const std::byte* codes, const float* scales, int64_t tokens, int64_t slot, int64_t per_slot);
     void add_document(const Segment& segment, size_t level, int64_t row, int64_t slot);
-    void flush();
+    // Multiplies a block while the tokens of `later` are prefetched, and empties it.
+    void multiply(Block& block, const Block& later);
+    void advance();
+    void finish();
 
     const LevelTable& table_;
     const Slab& slab_;
@@ -49,11 +64,11 @@ class DocumentScorer {
     Buffer<std::byte> staged_;
     Buffer<std::byte> partial_;
     Buffer<float> best_;
-    Span spans_[kMaxStagedTokens];
-    alignas(64) float scales_[kMaxStagedTokens] = {};
-    alignas(64) int32_t slots_[kMaxStagedTokens] = {};
-    int64_t span_count_ = 0;
-    int64_t count_ = 0;
+    // A ring: blocks are multiplied `ahead_` blocks after they were collected, so that memory has time to deliver them.
+    Block blocks_[kBlocks + 1];
+    int64_t ahead_;
+    int64_t filling_ = 0;
+    int64_t waiting_ = 0;
 };
 
 }  // namespace metaindex

@@ -74,6 +74,11 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
         if constexpr (kBlocks == 2 && kGroups == 2) _tile_loadd(3, sums01 + kTileBytes, 64);
     }
     for (int64_t u = 0; u < job.units; u += kTileUnits) {
+        if (group == 0) {
+            const std::byte* const* next = job.next + first;
+#pragma GCC unroll 32
+            for (int t = 0; t < kBlocks * kBlock; ++t) _mm_prefetch(next[t] + job.next_offset + u * kUnitBytes, _MM_HINT_T0);
+        }
         _tile_loadd(6, panel0 + u * 64, 64);
         _tile_loadd(4, tokens0 + u * kUnitBytes, job.token_stride);
         Kind::step00();

@@ -67,6 +67,7 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     }
     const std::byte* tokens = job.tokens + first * kStagedBytes;
     for (int64_t u = 0; u < job.units; ++u, tokens += kUnitBytes) {
+        prefetch_next<kTokens>(job, first, group, u);
         const auto low = Kind::load(panel + u * kLanes * kUnitBytes);
         const auto high = Kind::load(panel + u * kLanes * kUnitBytes + 32);
 #pragma GCC unroll 4

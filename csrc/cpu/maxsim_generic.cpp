@@ -25,6 +25,7 @@ void multiply_block(const TileJob& job, int64_t group, int64_t first) {
         for (int v = 0; v < kVectors; ++v) sums[t][v] = job.first ? Vector{} : partial[t * kVectors + v];
     }
     for (int64_t u = 0; u < job.units; ++u) {
+        prefetch_next<kTokens>(job, first, group, u);
         for (int t = 0; t < kTokens; ++t) {
             const Scalar number = reinterpret_cast<const Scalar*>(tokens + t * job.token_stride)[u];
             for (int v = 0; v < kVectors; ++v) sums[t][v] += panel[u * kVectors + v] * number;

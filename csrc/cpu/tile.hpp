@@ -56,10 +56,26 @@ struct TileJob {
     const int32_t* slots;  // [count], the document of each token; readable like the rows
     float* best;           // running maxima [slot][best_stride]
     int64_t best_stride;   // groups of the slab * kLanes
+    const std::byte* const* next;  // [count rounded up to kBlock]: where tokens lie that come soon, to be prefetched
+    int64_t next_offset;           // bytes into each of them
+    int64_t next_lines;            // cache lines of each of them
     std::byte* partial;    // accumulators between chunks [group][token][kLanes], 4 bytes each
     bool first;
     bool last;
 };
+
+namespace {
+
+// One cache line of what comes next for every unit that a block of kTokens tokens from `first` on multiplies.
+template <int kTokens>
+inline void prefetch_next(const TileJob& job, int64_t first, int64_t group, int64_t unit) {
+    const int64_t line = unit / kTokens;
+    if (group == 0 && line < job.next_lines) {
+        __builtin_prefetch(job.next[first + unit % kTokens] + job.next_offset + line * 64);
+    }
+}
+
+}  // namespace
 
 struct TileKernel {
     const char* name;

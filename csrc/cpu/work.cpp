@@ -8,7 +8,8 @@
 namespace metaindex {
 namespace {
 
-constexpr int64_t kPieceBytes = 256 * 1024;
+constexpr int64_t kPieceBytes = 1024 * 1024;
+constexpr int64_t kMaximaBytes = 256 * 1024;
 constexpr int64_t kHeldBytes = 64 * 1024 * 1024;
 constexpr int64_t kHeldEntryBytes = 48;         // an entry, and its copy while the threads' entries are merged
 constexpr int64_t kWorthAThread = 8'000'000;    // multiplications: some tens of microseconds, as waking takes
@@ -34,7 +35,7 @@ int64_t slab_end(const QueryBatch& queries, int64_t r_q, int64_t first, bool apa
 
 int64_t piece_size(int64_t documents, int64_t document_bytes, int64_t groups, int num_threads) {
     const int64_t by_tokens = kPieceBytes / std::max<int64_t>(1, document_bytes);
-    const int64_t by_maxima = kPieceBytes / std::max<int64_t>(1, groups * kLanes * 4);
+    const int64_t by_maxima = kMaximaBytes / std::max<int64_t>(1, groups * kLanes * 4);
     const int64_t by_threads = num_threads > 1 ? documents / (8 * num_threads) : documents;
     return std::clamp<int64_t>(std::min({by_tokens, by_maxima, by_threads}), 1, 1024);
 }

@@ -13,7 +13,8 @@ int64_t budget_tokens(const LevelTable& table, int64_t r_c);
 int64_t slab_end(const QueryBatch& queries, int64_t r_q, int64_t first, bool apart, Answer answer, int64_t documents,
                  int num_threads);
 
-// How many documents a thread takes at once: their tokens and running maxima fit the second-level cache.
+// How many documents a thread takes at once: enough to make taking them cheap, few enough that threads end together and the
+// running maxima stay in the second-level cache.
 int64_t piece_size(int64_t documents, int64_t document_bytes, int64_t groups, int num_threads);
 
 // No more threads than the work (multiplications) is worth waking them for.

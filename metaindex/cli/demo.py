@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from metaindex.bench.docstrings import Entry, collect
-from metaindex.bench.machine import run_record
+from metaindex.bench.machine import run_record, usable_cores
 from metaindex.bench.plots import Run, plot_tradeoff, require_matplotlib
 from metaindex.cli.demo_sweep import CUT, DOC_TOKENS, Corpus, Row, build, sweep
 from metaindex.cli.progress import progress
@@ -34,7 +34,7 @@ SEED = 0
 _HITS = 3
 _NOTES = """\
 budget     (*,4) compares all query tokens with the first 4 vectors of each document;
-           > keeps the best so many documents for the next stage
+           > keeps the best so many documents for the next stage; mean vectors: one vector for each text on both sides
 ms         median of single queries, searching only (the model takes some ms more to encode a question)
 read       bytes of document vectors that one query reads
 nDCG@10    1 when every summary finds its own docstring first; one standard error of it is up to {error:.3f} here
@@ -143,7 +143,7 @@ def _table(rows: Sequence[Row]) -> str:
         f"{row.ndcg:>8.3f} {row.recall:>10.3f}"
         for row in rows
     ]
-    return "\n".join([*lines, "", _NOTES.format(error=max(row.ndcg_error for row in rows), cut=CUT)])
+    return "\n".join([*lines, "", _NOTES.format(error=_error(rows), cut=CUT)])
 
 
 def _plot(rows: Sequence[Row], documents: int, path: str) -> None:
@@ -152,9 +152,13 @@ def _plot(rows: Sequence[Row], documents: int, path: str) -> None:
     plot_tradeoff(
         [Run(row.series, _plot_label(row), row.milliseconds, row.ndcg) for row in shown],
         path,
-        title=f"What a budget costs and buys: {documents:,} docstrings, {os.cpu_count()} cores",
-        quality="nDCG@10",
+        title=f"What a budget costs and buys: {documents:,} docstrings, {usable_cores()} cores",
+        quality=f"nDCG@10 (standard error up to {_error(shown):.3f})",
     )
+
+
+def _error(rows: Sequence[Row]) -> float:
+    return max(row.ndcg_error for row in rows)
 
 
 def _plot_label(row: Row) -> str:

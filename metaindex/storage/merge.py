@@ -15,8 +15,8 @@ from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 
 FAN = 4
-MERGE_BYTES = 16 << 20
-_CHUNK_BYTES = 4 << 20
+MERGE_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 19
 
 
 class Held(NamedTuple):

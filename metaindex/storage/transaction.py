@@ -148,6 +148,7 @@ class Transaction:
             dropped = [number for number in self._staged if number in numbers]
             self._place.discard(dropped)
             self._staged = [number for number in self._staged if number not in numbers]
+            del replaced, merge  # a merge that follows must not hold what this one replaced
 
     def _find(self, ids: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which held segment, and which of its rows, each id stands in; -1 where it does not."""

@@ -76,7 +76,9 @@ def test_what_counts(library):
     assert entries[0].body == "The body explains it in one and more words."
 
 
-@pytest.mark.parametrize("docstring", ["", "Summary.", "Summary.\n\nToo short.", "Summary.\nNo blank line, however long it gets."])
+@pytest.mark.parametrize(
+    "docstring", ["", "Summary.", "Summary.\n\nToo short.", "Summary.\nNo blank line, however long it gets."]
+)
 def test_no_summary_or_no_body(docstring):
     assert split_docstring(docstring) is None
 

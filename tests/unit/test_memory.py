@@ -36,8 +36,8 @@ def test_vectors_take_their_tokens_bytes_plus_three_percent(codec):
 
 
 def test_a_million_documents_from_an_iterator_hold_two_batches_at_most():
-    """Beyond the index itself. Small segments are merged up to 16 MiB at a time, which bounds what small batches hold."""
-    batch = np.random.default_rng(0).standard_normal((20_000, 4, 16), dtype=np.float32)
+    """Beyond the index itself, in batches large enough that merges of small segments (8 MiB at a time) are the smaller part."""
+    batch = np.random.default_rng(0).standard_normal((20_000, 16, 16), dtype=np.float32)
     count = 50
 
     def build():
@@ -47,6 +47,5 @@ def test_a_million_documents_from_an_iterator_hold_two_batches_at_most():
 
     index, left, peak = _held(build)
     assert len(index) == count * len(batch) == 1_000_000
-    assert peak - left <= max(2 * batch.nbytes, 16 << 20) + batch.nbytes
-    report = index.memory()
-    assert sum(level["ram"] for level in report["levels"]) == 1_000_000 * 4 * 20
+    assert peak - left <= 2 * batch.nbytes
+    assert sum(level["ram"] for level in index.memory()["levels"]) == 1_000_000 * 16 * 20
