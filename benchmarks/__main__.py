@@ -87,12 +87,14 @@ def slug(machine: dict[str, Any]) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Race metaindex against other libraries on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Race metaindex against other libraries on this machine."
+    )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="contestants whose name contains it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the documents; writes no results unless --out is given")
+    parser.add_argument("--quick", action="store_true", help="fewer documents; writes no results unless --out is given")
     parser.add_argument("--out", type=Path, help="JSON lines; by default benchmarks/results/<date>-<machine>.jsonl")
     return parser.parse_args()
 

@@ -38,7 +38,7 @@ class Case:
         return self.scored * self.doc_tokens * bytes_per_token
 
     def quick(self) -> Case:
-        """The same case with a tenth of the documents: proves that everything runs, measures nothing worth keeping."""
+        """The case with a tenth of its documents, 1,000 or more: shows that everything runs, measures nothing to keep."""
         documents = max(self.documents // 10, 1000)
         return replace(self, documents=documents, queries=min(self.queries, 8))
 
@@ -49,7 +49,9 @@ CASES = {
         Case("W1", "one query, 20,000 documents of 64 tokens, d = 128", 20_000, 64, 128),
         Case("W1x32", "32 queries in one batch against W1's documents", 20_000, 64, 128, queries=32),
         Case("W2", "one query, 2,000 documents of 64 tokens, d = 3584", 2_000, 64, 3584),
-        Case("W3", "one query, 1,000 candidates among W1's documents, one thread", 20_000, 64, 128, candidates=1_000, threads=1),
+        Case(
+            "W3", "one query, 1,000 candidates among W1's documents, one thread", 20_000, 64, 128, candidates=1_000, threads=1
+        ),
         Case("M1", "(1,1): one token against 1,000,000 documents of one token, d = 128", 1_000_000, 1, 128, query_tokens=1),
     )
 }

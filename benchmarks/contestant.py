@@ -35,6 +35,10 @@ class Contestant(Protocol):
     def ours(self) -> bool: ...
 
     @property
+    def our_encoding(self) -> bool:
+        """Whether what it keeps is what metaindex.codecs makes, so that its error on decoded values can be told."""
+
+    @property
     def how(self) -> str:
         """The entry point used, in a line."""
 
@@ -54,20 +58,20 @@ class Peer:
     prepare: Callable[[Problem], Search]
     serves: Callable[[Case], bool] = lambda case: True
     ours: bool = False
-    # Whether what it keeps is bit for bit what metaindex.codecs makes, so that its error on decoded values can be told.
     our_encoding: bool = True
 
 
 def fastest(options: Iterable[Option], run: Callable[[Option], object]) -> Option:
-    """The option that a second call takes the least time for: every peer gets the chunk size that suits it here."""
+    """The option that takes the least time: every library gets the chunk size that suits it here."""
+    tried = list(options)
+    run(tried[0])  # wakes threads and touches memory, which no option should pay for
 
     def seconds(option: Option) -> float:
-        run(option)
         start = time.perf_counter()
         run(option)
         return time.perf_counter() - start
 
-    return min(options, key=seconds)
+    return min(tried, key=seconds)
 
 
 def best(problem: Problem, scores: NDArray) -> Answer:

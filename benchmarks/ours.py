@@ -1,17 +1,18 @@
-"""metaindex: its public ``search`` and ``rerank``, with the instruction set it chooses by itself and with lesser ones pinned, so
+"""metaindex: its public ``search`` and ``rerank``, with the instruction set it chooses by itself and with others pinned, so
 that a machine that lacks the best one finds its own row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from benchmarks.cases import Case
 from benchmarks.contestant import Search
 from benchmarks.problem import Answer, Problem
-from metaindex import MetaIndex, _native
+from metaindex import MetaIndex
+from metaindex._native import core
 from metaindex.scoring.cpu import CpuScorer
 
 _PINNED = {
@@ -41,7 +42,7 @@ class Ours:
         return "MetaIndex.search, or rerank of candidates" + (f", scorer cpu:{self.isa}" if self.isa else "")
 
     def serves(self, case: Case) -> bool:
-        return self.isa is None or _native.core.serves(self.isa, self.codec)[0]
+        return self.isa is None or core.serves(self.isa, self.codec)[0]
 
     def prepare(self, problem: Problem) -> Search:
         index, case = _index(problem, self.codec), problem.case
@@ -51,7 +52,7 @@ class Ours:
         return lambda: Answer(*index.rerank(problem.queries, problem.candidates, case.k, scorer=scorer))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _index(problem: Problem, codec: str) -> MetaIndex:
     """One index per codec for all instruction sets; ids are the documents' places."""
     index = MetaIndex(codec=codec, num_threads=problem.case.threads)

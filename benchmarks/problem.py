@@ -44,8 +44,8 @@ class Errors:
     """How far the returned scores are from float64 ones, relative to them, and how many of the true best were returned.
 
     ``original``: against the vectors as they were given. ``decoded``: against what the contestant's codec made of documents and
-    queries; ``None`` where the codec is none of ours. ``recall``: the share of the k returned documents whose true score reaches
-    the true k-th best, a millionth of it forgiven.
+    queries; ``None`` where the codec is none of ours. ``recall``: the share of the k returned documents whose true score
+    reaches the true k-th best, a millionth of it forgiven.
     """
 
     original: float
@@ -67,7 +67,8 @@ def maxsim(queries: NDArray, documents: NDArray) -> NDArray[np.float64]:
     batch, tokens, dim = queries.shape
     flat = queries.reshape(-1, dim).astype(np.float64)
     similar = flat @ documents.reshape(-1, dim).astype(np.float64).T
-    return similar.reshape(batch, tokens, len(documents), -1).max(axis=3).sum(axis=1)
+    scores: NDArray[np.float64] = similar.reshape(batch, tokens, len(documents), -1).max(axis=3).sum(axis=1)
+    return scores
 
 
 def truth(problem: Problem) -> NDArray[np.float64]:

@@ -8,16 +8,18 @@ from typing import Any
 from benchmarks.cases import CASES, K
 
 _HEAD = (
-    "| contestant | median ms | best ms | of roof | of AMX roof | of best roof | best peer takes | error | decoded error | recall |\n"
+    "| contestant | median ms | best ms | of roof | of AMX roof | of best roof | best peer takes | error | decoded error "
+    "| recall |\n"
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
-_LEGEND = f"""Times are milliseconds of wall clock for the whole batch, top {K} included, for everyone; packing is left out, for everyone.
+_LEGEND = f"""Times are milliseconds of wall clock for the whole batch, for everyone with the top {K} and without packing.
 Contestants take turns in one process per case. *of roof*: the least time that memory reads and arithmetic allow for what the
-contestant keeps, without matrix tiles (AMX), as a share of its median; above 100 % it uses tiles. *of AMX roof*: the same with
-tiles. *of best roof*: against the fastest codec and instructions of this machine. *best peer takes*: the best other library's
-median divided by this one. *error*: the largest relative error of a returned score against float64 on the original vectors;
-*decoded error*: against float64 on what the codec keeps. *recall*: how many of the true {K} best were returned, by score.
+contestant keeps, without matrix tiles (AMX), as a share of its median; above 100 % it uses tiles, or data that a cache holds.
+*of AMX roof*: the same with tiles. *of best roof*: against the fastest codec and instructions of this machine. *best peer
+takes*: the best other library's median divided by this one. *error*: the largest relative error of a returned score against
+float64 on the original vectors; *decoded error*: against float64 on what the codec keeps. *recall*: how many of the true {K}
+best were returned, by score.
 """
 
 
@@ -34,7 +36,7 @@ def render(rows: list[dict[str, Any]]) -> str:
         "",
     ]
     if rows[0]["quick"]:
-        lines += ["**A quick run: a tenth of the documents. It shows that everything works; its times mean little.**", ""]
+        lines += ["**A quick run: fewer documents. It shows that everything works; its times mean little.**", ""]
     lines += [*_roofs(rows[0]["roofs"]), "", _LEGEND]
     for name in dict.fromkeys(row["case"] for row in rows):
         lines += _case(name, [row for row in rows if row["case"] == name])
@@ -45,7 +47,11 @@ def _roofs(rates: dict[str, dict[str, float]]) -> list[str]:
     names = list(next(iter(rates.values())))
     head = "| threads | " + " | ".join(name.replace("_gbs", " GB/s").replace("_gops", " GOP/s") for name in names) + " |"
     rule = "|--:|" + "--:|" * len(names)
-    return [head, rule, *(f"| {threads} | " + " | ".join(f"{row[name]:,.0f}" for name in names) + " |" for threads, row in rates.items())]
+    return [
+        head,
+        rule,
+        *(f"| {threads} | " + " | ".join(f"{row[name]:,.0f}" for name in names) + " |" for threads, row in rates.items()),
+    ]
 
 
 def _case(name: str, rows: list[dict[str, Any]]) -> Iterable[str]:

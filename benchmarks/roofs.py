@@ -45,8 +45,8 @@ class Roofs:
 
 
 def roof_row(case: Case, codec: str, bytes_per_token: dict[str, int], rates: Rates) -> dict[str, float | None]:
-    """The least milliseconds for ``case``, with documents kept in ``codec``: without matrix tiles, with them where the codec can
-    use them, and with whatever codec and instructions are fastest on this machine."""
+    """The least milliseconds for ``case``, with documents kept in ``codec``: without matrix tiles, with them where the codec
+    can use them, and with whatever codec and instructions are fastest on this machine."""
     here = rates[str(case.threads)]
     by_codec = {name: case.nbytes(size) for name, size in bytes_per_token.items()}
     with_tiles = {name: _least(case, nbytes, _tile_peak(name, here), here) for name, nbytes in by_codec.items()}

@@ -23,9 +23,11 @@ class _Missing(ModuleType):
         raise BackendError(f"the compiled module metaindex._core is missing ({self._reason}); reinstall with: pip install .")
 
 
+__all__ = ["core", "missing"]
+
 missing: str | None = None
 try:
     from metaindex import _core as core
 except ImportError as error:
     missing = str(error)
-    core = _Missing(missing)  # type: ignore[assignment]
+    core = _Missing(missing)

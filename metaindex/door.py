@@ -206,14 +206,15 @@ def _from_nested(value: Any, argument: str) -> NDArray:
 
 def _items(vectors: Sequence[Any], expected: Expected) -> list[NDArray]:
     arrays = [_array(item, expected.argument) for item in vectors]
+    dim = expected.dim or next((array.shape[-1] for array in arrays if array.ndim), 0)
     for number, array in enumerate(arrays):
         if array.ndim != 2:
             raise ShapeError(
                 f"{expected.argument}[{number}]: expected (tokens, d), got {array.shape}; "
                 f"a list holds one array of tokens for each item, a batch is one array or an iterator of arrays"
             )
-        if array.shape[1] != (expected.dim or arrays[0].shape[1]):
-            raise ShapeError(f"{expected.argument}[{number}]: expected d = {expected.dim or arrays[0].shape[1]}, got {array.shape}")
+        if array.shape[1] != dim:
+            raise ShapeError(f"{expected.argument}[{number}]: expected (tokens, d = {dim}), got {array.shape}")
     return arrays
 
 
@@ -279,7 +280,7 @@ def _normalized(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each vector divided by its L2 norm; a zero vector stays zero. In float64: a float32 square overflows early."""
     norms = np.sqrt(np.einsum("...d,...d->...", values, values, dtype=np.float64))
     norms[norms == 0] = 1
-    return (values / norms[..., None]).astype(np.float32)
+    return np.asarray(values / norms[..., None], dtype=np.float32)
 
 
 def _integer_ids(values: Any, argument: str) -> NDArray[np.int64]:

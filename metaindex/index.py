@@ -143,10 +143,8 @@ class MetaIndex:
         with self._store.transaction() as transaction:
             return ingest(transaction, doc_vectors, ids, metadata)
 
-    def upsert(
-        self, doc_vectors: Any, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None] | None = None
-    ) -> NDArray:
-        """``add``, in place of the documents whose ids are taken. What is replaced moves to the end of the order of addition."""
+    def upsert(self, doc_vectors: Any, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None] | None = None) -> NDArray:
+        """``add``, in place of the documents whose ids are taken; what is replaced moves to the end of the order of adding."""
         chosen = door.ids(ids)
         with self._store.transaction() as transaction:
             transaction.remove(transaction.known(np.unique(chosen)))
@@ -227,9 +225,7 @@ class MetaIndex:
         self._warn_if_truncated([Step(resolved, width)], search.snapshot)
         return self._result(executor.rank(search, resolved, rows, width), search.snapshot, queries)
 
-    def score(
-        self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto"
-    ) -> Any:
+    def score(self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto") -> Any:
         """The scores float32 [B, C] of the documents named in ``ids``: [C] for every query, or one list for each; -inf pads
         lists that are shorter than others. Raises as ``rerank``."""
         search = self._search(queries, scorer)
@@ -361,9 +357,7 @@ class MetaIndex:
         tokens = door.queries(queries, expected)
         encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
         allow = None if filter is None else self._allow(snapshot, filter)
-        return executor.Search(
-            self._scorers, snapshot, found, tokens.values.shape[2], encoded, allow, scorer, self._threads
-        )
+        return executor.Search(self._scorers, snapshot, found, tokens.values.shape[2], encoded, allow, scorer, self._threads)
 
     def _allow(self, snapshot: Snapshot, filter: Any) -> NDArray[np.bool_]:
         allow = np.zeros(snapshot.rows, dtype=bool)
@@ -413,18 +407,19 @@ class MetaIndex:
         ids = snapshot.ids_at(np.maximum(found.rows, 0)) if snapshot.rows else np.empty(found.rows.shape, np.int64)
         if self._store.schema.id_kind == "text":
             ids = ids.astype(object)
-        ids[found.rows < 0] = None if ids.dtype == object else -1
+        missing: Any = None if ids.dtype == object else -1
+        ids[found.rows < 0] = missing
         return SearchResult(door.like(found.scores, queries), door.like(ids, queries), found.exact, text, found.stats)
 
     def _warn_if_truncated(self, steps: Sequence[Step], snapshot: Snapshot) -> None:
-        if self._store.schema.nested is False and not self._warned:
-            if any(step.budget.r_c < snapshot.levels.tokens for step in steps):
-                self._warned = True
-                warnings.warn(
-                    "this index was told that its vectors are not nested, so a budget that truncates documents drops tokens "
-                    "at random; order them with metaindex.nest first",
-                    stacklevel=3,
-                )
+        truncated = any(step.budget.r_c < snapshot.levels.tokens for step in steps)
+        if truncated and self._store.schema.nested is False and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "this index was told that its vectors are not nested, so a budget that truncates documents drops tokens at "
+                "random; order them with metaindex.nest first",
+                stacklevel=3,
+            )
 
 
 _ANY_TOKENS = 2**31 - 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaindex import door
 from metaindex.codecs import codec
 from metaindex.errors import ShapeError
-from metaindex.storage.schema import Schema
+from metaindex.storage.schema import IdKind, Schema
 from metaindex.storage.store import Transaction
 
 _END = object()
@@ -30,9 +30,11 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
         described = None if texts is None else list(islice(texts, size))
         count += size
         if len(chosen) < size:
-            raise ShapeError(f"ids: expected one for each document, got {len(ids)} for at least {count}")
+            raise ShapeError(f"ids: expected one for each document, got {count - size + len(chosen)} for {count} or more")
         if described is not None and len(described) < size:
-            raise ShapeError(f"metadata: expected one for each document, got {count - size + len(described)} for at least {count}")
+            raise ShapeError(
+                f"metadata: expected one for each document, got {count - size + len(described)} for {count} or more"
+            )
         if size:
             transaction.set_schema(_grown(transaction.schema, batch, chosen))
             transaction.add(batch.values, batch.lengths, chosen, described)
@@ -52,12 +54,10 @@ def expected(schema: Schema) -> door.Expected:
 
 def _grown(schema: Schema, batch: door.Tokens, ids: NDArray) -> Schema:
     """``schema`` with what was open filled in from the batch, and as many levels as its documents need."""
-    kind = "text" if ids.dtype == object else "int"
+    kind: IdKind = "text" if ids.dtype == object else "int"
     if schema.id_kind not in (None, kind):
         raise TypeError(f"ids: this index has {schema.id_kind} ids, got {kind} ids; give ids of the same kind")
-    return replace(
-        schema, dim=batch.values.shape[2], levels=schema.levels.extended_to(int(batch.lengths.max())), id_kind=kind
-    )
+    return replace(schema, dim=batch.values.shape[2], levels=schema.levels.extended_to(int(batch.lengths.max())), id_kind=kind)
 
 
 def _next_ids(transaction: Transaction, count: int) -> NDArray[np.int64]:

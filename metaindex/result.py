@@ -35,8 +35,8 @@ class StageStats:
 class SearchResult:
     """Hits of a batch of queries; unpacks as ``scores, ids = result``.
 
-    ``scores`` float32 [B, k], falling; ``ids`` [B, k]: int64, or an object array of text. Where a query has fewer than k hits the
-    rest is -inf and -1 (``None`` for text). Both are torch tensors where the queries were (text ids stay an object array).
+    ``scores`` float32 [B, k], falling; ``ids`` [B, k]: int64, or an object array of text. Where a query has fewer than k hits
+    the rest is -inf and -1 (``None`` for text). Both are torch tensors where the queries were (text ids stay an object array).
     ``exact``: no stage could have dropped a better document. ``plan``: the stages that ran, as text that ``Plan.parse`` reads.
     """
 
@@ -53,7 +53,7 @@ class SearchResult:
         return len(self.scores)
 
     def to_list(self) -> list[list[dict[str, Any]]]:
-        """For every query its hits, best first, as ``{"id": ..., "score": ...}`` with plain Python values; missing hits left out."""
+        """For every query its hits, best first, as ``{"id": ..., "score": ...}`` in plain Python; missing hits are left out."""
         return [
             [{"id": id_, "score": score} for id_, score in zip(ids, scores) if score != -np.inf]
             for ids, scores in zip(_plain(self.ids), _plain(self.scores))

@@ -25,3 +25,9 @@ def score_tolerance(expected: NDArray) -> dict[str, float]:
     """MaxSim against the float64 reference on decoded values. float32 sums of up to some thousand terms lose a few units of
     2**-24 of the largest partial sum; int8 sums are exact and lose it in scales and the last sum only, which is no more."""
     return {"rtol": 1e-5, "atol": 1e-5 * max(1.0, float(np.abs(expected).max(initial=0)))}
+
+
+# bench: a float32 score against float64, relative.
+BENCH_FLOAT32 = 1e-5
+# bench: int8 scores against float64 on the original vectors, relative; 16 dimensions average little of the rounding away.
+BENCH_INT8 = 5e-2

@@ -34,6 +34,22 @@ def _one_token(case: Case) -> bool:
 
 PEERS = (
     Peer("FAISS Flat float32", "faiss-cpu", "float32", "IndexFlatIP.search", _prepared("Flat"), _one_token),
-    Peer("FAISS SQ8", "faiss-cpu", "int8", "IndexScalarQuantizer.search, 8 bits", _prepared("SQ8"), _one_token, our_encoding=False),
-    Peer("FAISS SQfp16", "faiss-cpu", "float16", "IndexScalarQuantizer.search, fp16", _prepared("SQfp16"), _one_token, our_encoding=False),
+    Peer(
+        "FAISS SQ8",
+        "faiss-cpu",
+        "int8",
+        "IndexScalarQuantizer.search, 8 bits",
+        _prepared("SQ8"),
+        _one_token,
+        our_encoding=False,
+    ),
+    Peer(
+        "FAISS SQfp16",
+        "faiss-cpu",
+        "float16",
+        "IndexScalarQuantizer.search, fp16",
+        _prepared("SQfp16"),
+        _one_token,
+        our_encoding=False,
+    ),
 )

@@ -15,5 +15,11 @@ def _prepare(problem: Problem) -> Search:
 
 
 PEERS = (
-    Peer("maxsim-cpu float32", "maxsim-cpu", "float32", "maxsim_scores, argpartition; candidates lie together beforehand", _prepare),
+    Peer(
+        "maxsim-cpu float32",
+        "maxsim-cpu",
+        "float32",
+        "maxsim_scores, argpartition; candidates lie together beforehand",
+        _prepare,
+    ),
 )

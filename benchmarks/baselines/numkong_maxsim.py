@@ -4,6 +4,7 @@ packed int8 matrix product with the rest done by numpy."""
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 
 import numkong
 import numpy as np
@@ -24,7 +25,8 @@ def _prepare_maxsim(problem: Problem) -> Search:
     case = problem.case
     documents = [_pack(document) for document in problem.scored]
     queries = [_pack(query) for query in problem.queries]
-    shares = np.array_split(np.arange(len(documents)), case.threads)
+    bounds = np.linspace(0, len(documents), case.threads + 1).astype(int)
+    parts = [documents[start:stop] for start, stop in pairwise(bounds)]
     pool = ThreadPoolExecutor(case.threads)
     score = numkong.maxsim_packed
 
@@ -32,10 +34,8 @@ def _prepare_maxsim(problem: Problem) -> Search:
         if threads == 1:
             distances = [[score(query, document) for document in documents] for query in queries]
         else:
-            parts = [documents[share[0] : share[-1] + 1] for share in shares]
-            distances = [
-                sum(pool.map(lambda part, q=query: [score(q, document) for document in part], parts), []) for query in queries
-            ]
+            halves = [pool.map(lambda part, query=query: [score(query, each) for each in part], parts) for query in queries]
+            distances = [list(chain.from_iterable(half)) for half in halves]
         # It answers with the sum of angular distances, 1 - cosine; the vectors are unit vectors.
         return best(problem, case.query_tokens - np.asarray(distances, dtype=np.float64))
 
@@ -50,12 +50,14 @@ def _prepare_dots(problem: Problem) -> Search:
     queries = numkong.dots_pack(query_parts.codes)
     pool = ThreadPoolExecutor(case.threads)
     rows = len(query_parts.codes)
+    scales = parts.scales
+    assert scales is not None
 
     def score(start: int, stop: int, chunk: int, scores: np.ndarray) -> None:
         for first in range(start, stop, chunk):
             last = min(first + chunk, stop)
             dots = np.asarray(numkong.dots_packed(parts.codes[first:last], queries))
-            similar = dots * parts.scales[first:last, None]
+            similar = dots * scales[first:last, None]
             most = similar.reshape(-1, case.doc_tokens, rows).max(axis=1) * query_parts.scales
             place = first // case.doc_tokens
             scores[place : place + len(most)] = most.reshape(-1, case.queries, case.query_tokens).sum(axis=2)
@@ -63,7 +65,7 @@ def _prepare_dots(problem: Problem) -> Search:
     def search(chunk: int) -> Answer:
         scores = np.empty((case.scored, case.queries), dtype=np.float32)
         bounds = np.linspace(0, case.scored, case.threads + 1).astype(int) * case.doc_tokens
-        list(pool.map(lambda at: score(bounds[at], bounds[at + 1], chunk, scores), range(case.threads)))
+        list(pool.map(lambda at: score(int(bounds[at]), int(bounds[at + 1]), chunk, scores), range(case.threads)))
         return best(problem, scores.T)
 
     chunk = fastest([chunk - chunk % case.doc_tokens for chunk in _CHUNK_TOKENS], search)
@@ -82,7 +84,12 @@ PEERS = (
         "maxsim_packed document by document, argpartition",
         _prepare_maxsim,
         _many_tokens,
-        our_encoding=True,
     ),
-    Peer("NumKong int8 dots", "numkong", "int8", "dots_packed in chunks, scales, max and sum by numpy, argpartition", _prepare_dots),
+    Peer(
+        "NumKong int8 dots",
+        "numkong",
+        "int8",
+        "dots_packed in chunks, scales, max and sum by numpy, argpartition",
+        _prepare_dots,
+    ),
 )

@@ -28,4 +28,12 @@ def _prepare(problem: Problem) -> Search:
     return lambda: search(chunk)
 
 
-PEERS = (Peer("numpy float32 chunks", "numpy", "float32", "matmul, max, sum, argpartition; candidates lie together beforehand", _prepare),)
+PEERS = (
+    Peer(
+        "numpy float32 chunks",
+        "numpy",
+        "float32",
+        "matmul, max, sum, argpartition; candidates lie together beforehand",
+        _prepare,
+    ),
+)

@@ -36,7 +36,7 @@ def _float_scan(problem: Problem, dtype: torch.dtype) -> Scan:
 
     def scan(documents: torch.Tensor, _: Any, how: tuple[int, bool]) -> torch.Tensor:
         chunk, document_first = how
-        parts = documents.split(chunk)
+        parts = torch.split(documents, chunk)
         if document_first:
             return torch.cat([_reduced(problem, part @ queries.t(), True) for part in parts], 1)
         return torch.cat([_reduced(problem, queries @ part.t(), False) for part in parts], 1)
@@ -51,12 +51,14 @@ def _int8_scan(problem: Problem) -> Scan:
     def scan(documents: torch.Tensor, scales: torch.Tensor, how: tuple[int, bool]) -> torch.Tensor:
         chunk, document_first = how
         found = []
-        for part, scale in zip(documents.split(chunk), scales.split(chunk)):
+        for part, scale in zip(torch.split(documents, chunk), torch.split(scales, chunk)):
             if document_first:
                 similar = torch._int_mm(part, queries.t()) * scale[:, None]
             else:
                 similar = torch._int_mm(queries, part.t()) * scale
-            found.append(_reduced(problem, similar.mul_(query_scales if document_first else query_scales[:, None]), document_first))
+            found.append(
+                _reduced(problem, similar.mul_(query_scales if document_first else query_scales[:, None]), document_first)
+            )
         return torch.cat(found, 1)
 
     return scan
@@ -100,7 +102,11 @@ def _prepared(name: str, *, gathers: bool) -> Callable[[Problem], Search]:
     return prepare
 
 
-_HOW = {"int8": "torch._int_mm, scales, amax, sum, topk", "bfloat16": "bf16 matmul, amax, sum, topk", "float32": "matmul, amax, sum, topk"}
+_HOW = {
+    "int8": "torch._int_mm, scales, amax, sum, topk",
+    "bfloat16": "bf16 matmul, amax, sum, topk",
+    "float32": "matmul, amax, sum, topk",
+}
 
 PEERS = tuple(
     Peer(f"torch {name} chunks", "torch", name, how, _prepared(name, gathers=False), lambda case: case.candidates is None)

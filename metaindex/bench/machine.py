@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 # The instruction sets that scorers, ours and others', choose their code by.
+# fmt: off
 SCORING_FLAGS = (
-    "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
-    "amx_tile amx_int8 amx_bf16 amx_fp16 asimd asimddp asimdhp bf16 i8mm sve sve2 sme"
-).split()
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
+    "asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme",
+)
+# fmt: on
 
 PACKAGES = ("metaindex", "numpy", "safetensors")
 
@@ -38,7 +41,9 @@ def machine_record() -> dict[str, Any]:
     }
 
 
-def run_record(packages: Iterable[str] = PACKAGES, *, repository: Path | None = None, seed: int | None = None) -> dict[str, Any]:
+def run_record(
+    packages: Iterable[str] = PACKAGES, *, repository: Path | None = None, seed: int | None = None
+) -> dict[str, Any]:
     """The machine's record with what one run adds: the date (UTC), the versions of ``packages``, the commit, the seed."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -108,29 +108,23 @@ def _draw_series(axes: Axes, runs: Sequence[Run]) -> None:
 
 def _label(axes: Axes, runs: Sequence[Run], best: Sequence[Run]) -> None:
     """Name every run beside its point, those on the Pareto line first; a faint one that finds no free place stays unnamed."""
-    # Settles the limits of both axes, which the places in pixels depend on.
+    # Settles the limits of both axes, and so the place of every point on the page.
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
-    points = {id(run): axes.transData.transform((run.latency, run.quality)) / axes.figure.dpi * 72 for run in runs}
-    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in points.values()]
-    for run in sorted(runs, key=lambda run: run not in best):
+    points = [axes.transData.transform((run.latency, run.quality)) / axes.figure.dpi * 72 for run in runs]
+    taken: list[_Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    for run, (x, y) in sorted(zip(runs, points), key=lambda pair: pair[0] not in best):
         on_line = run in best
-        x, y = points[id(run)]
-        width, height = _LETTER * len(run.label), 8.0
-        places = [(0.0, 10.0), (0.0, -10.0), (width / 2 + 6, 0.0), (-width / 2 - 6, 0.0)]
-        for right, up in places if on_line else places[1::-1] + places[2:]:
-            middle = (x + right, y + up)
-            box = (middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
-            if not any(_overlap(box, other) for other in taken):
-                break
-        else:
-            if not on_line:
-                continue
-            (right, up), box = places[0], (x, y, x, y)
-        taken.append(box)
+        places = _places(_LETTER * len(run.label), on_line)
+        boxes = [_around(x + right, y + up, run.label) for right, up in places]
+        free = [place for place, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
+        if not free and not on_line:
+            continue
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
         axes.annotate(
             run.label,
             (run.latency, run.quality),
-            xytext=(right, up),
+            xytext=places[chosen],
             textcoords="offset points",
             ha="center",
             va="center",
@@ -139,6 +133,18 @@ def _label(axes: Axes, runs: Sequence[Run], best: Sequence[Run]) -> None:
             alpha=1 if on_line else 0.55,
             zorder=5,
         )
+
+
+def _places(width: float, on_line: bool) -> list[tuple[float, float]]:
+    """Where a label of that width may stand around its point, the best place first."""
+    above, below, right, left = (-width / 2, 9.0), (width / 2, -9.0), (width / 2 + 6, 0.0), (-width / 2 - 6, 0.0)
+    # The Pareto line rises to the right, so it never crosses what stands up and to the left of its points.
+    return [above, left, below, right] if on_line else [below, right, above, left]
+
+
+def _around(x: float, y: float, label: str) -> _Box:
+    width = _LETTER * len(label)
+    return (x - width / 2, y - _FONT / 2, x + width / 2, y + _FONT / 2)
 
 
 def _overlap(one: _Box, other: _Box) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, product
 from typing import Any
@@ -14,20 +14,23 @@ from metaindex.bench.synthetic import NestedVectors
 from metaindex.bench.timing import Timing, interleave
 from metaindex.evaluation import ndcg_at_k, recall_at_k
 from metaindex.index import MetaIndex
+from metaindex.planning.plan import Exact, Plan
+from metaindex.result import SearchResult
 from metaindex.scoring.reference import maxsim
 
 # Scores nearer than this share of the largest exact score are ties: recall counts either document.
 TIE = 1e-5
 
 _CHECKED_QUERIES = 5
+_SMALLEST = 1e-9  # below this an error is taken as it is
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What is swept: the same documents in one index per codec, and queries float32 [B, R, d].
 
-    ``exact`` holds them in the most precise codec there is: float32, or the stored index itself. ``about`` int64 [B] are the ids of
-    the documents that queries are about, where that is known.
+    ``exact`` holds them in the most precise codec there is: float32, or the stored index itself. ``about`` int64 [B]: the ids
+    of the documents that queries are about, where that is known.
     """
 
     indexes: dict[str, MetaIndex]
@@ -38,13 +41,12 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way to search, measured.
+class Answer:
+    """What one way to search finds and reads, the median over queries.
 
-    ``median_ms`` and ``best_ms`` are of single queries. ``bytes``: document bytes that one query reads; ``rows``: its comparisons.
-    ``recall``: share of the exact k best at the full budget that was found, by score. ``ndcg``: of the document that the query is
-    about. ``score_error``: the largest error of a returned score, relative to the score of the ``exact`` index's vectors at the
-    same budget in float64, over the first queries.
+    ``bytes``: document bytes that one query reads; ``rows``: its comparisons. ``recall``: share of the exact k best at the full
+    budget that was found, by score. ``ndcg``: of the document that the query is about. ``score_error``: the largest error of a
+    returned score, relative to the ``exact`` index's vectors at the same budget in float64, over the first queries.
     """
 
     codec: str
@@ -53,14 +55,22 @@ class Row:
     exact: bool
     scorer: str
     k: int
-    median_ms: float
-    best_ms: float
-    calls: int
     bytes: int
     rows: int
     recall: float
     ndcg: float | None
     score_error: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to search, measured: ``timing`` is of single queries."""
+
+    answer: Answer
+    timing: Timing
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self.answer), **self.timing.row()}
 
 
 def synthetic(vectors: NestedVectors, queries: int, query_tokens: int, codecs: Sequence[str], threads: int | None) -> Subject:
@@ -89,9 +99,9 @@ def sweep(subject: Subject, searches: Sequence[str], k: int, rounds: int) -> lis
     pairs = list(product(subject.indexes, searches))
     best = np.asarray(subject.exact.search(subject.queries, k).scores)
     # Answers come first: a search that can't run says so before anything is timed.
-    rows = [_answered(subject, codec, search, k, best) for codec, search in pairs]
-    timings = interleave({f"{codec} {search}": _one_by_one(subject, codec, search, k) for codec, search in pairs}, rounds=rounds)
-    return [row(timings[f"{codec} {search}"]) for row, (codec, search) in zip(rows, pairs)]
+    answers = [_answer(subject, codec, search, k, best) for codec, search in pairs]
+    calls = {f"{codec} {search}": _one_by_one(subject, codec, search, k) for codec, search in pairs}
+    return [Row(answer, timing) for answer, timing in zip(answers, interleave(calls, rounds=rounds).values())]
 
 
 def _one_by_one(subject: Subject, codec: str, search: str, k: int) -> Callable[[], object]:
@@ -99,57 +109,49 @@ def _one_by_one(subject: Subject, codec: str, search: str, k: int) -> Callable[[
     return lambda: index.search(next(upcoming), k, plan=search)
 
 
-def _answered(subject: Subject, codec: str, search: str, k: int, best: NDArray[np.float32]) -> Callable[[Timing], Row]:
-    index, queries = subject.indexes[codec], subject.queries
-    results = [index.search(query, k, plan=search) for query in queries]
+def _answer(subject: Subject, codec: str, search: str, k: int, best: NDArray[np.float32]) -> Answer:
+    results = [subject.indexes[codec].search(query, k, plan=search) for query in subject.queries]
     hits = [[hit["id"] for hit in result.to_list()[0]] for result in results]
-    found = subject.exact.score(queries, hits)
-    recall = recall_at_k(found, best, k, tolerance=TIE * float(np.abs(best[np.isfinite(best)]).max(initial=1e-30)))
-    about = None if subject.about is None else [{int(id_): 1.0} for id_ in subject.about]
-    work = [(sum(stage.bytes for stage in result.stats), sum(stage.rows for stage in result.stats)) for result in results]
-    nbytes, compared = np.median(work, axis=0)
+    tie = TIE * float(np.abs(best).max(initial=0, where=np.isfinite(best)))
     last = results[0].stats[-1]
-    r_q, r_c = (int(part) for part in results[0].plan.split()[-1].strip("()").split(","))
-    errors = [
-        abs(hit["score"] - score) / max(abs(score), 1e-30)
-        for query, result in zip(queries[:_CHECKED_QUERIES], results)
-        for hit, score in _rescored(subject.exact, query[:r_q], result.to_list()[0], r_c)
-    ]
-    measured = {
-        "codec": codec,
-        "search": search,
-        "plan": results[0].plan,
-        "exact": results[0].exact,
-        "scorer": f"{last.scorer} ({last.why})",
-        "k": k,
-        "bytes": int(nbytes),
-        "rows": int(compared),
-        "recall": float(recall.mean()),
-        "ndcg": None if about is None else float(ndcg_at_k(hits, about, k).mean()),
-        "score_error": float(max(errors, default=0.0)),
-    }
-    return lambda timing: Row(**measured, **timing.row())
+    return Answer(
+        codec=codec,
+        search=search,
+        plan=results[0].plan,
+        exact=results[0].exact,
+        scorer=f"{last.scorer} ({last.why})",
+        k=k,
+        bytes=int(np.median([sum(stage.bytes for stage in result.stats) for result in results])),
+        rows=int(np.median([sum(stage.rows for stage in result.stats) for result in results])),
+        recall=float(recall_at_k(subject.exact.score(subject.queries, hits), best, k, tolerance=tie).mean()),
+        ndcg=None if subject.about is None else float(ndcg_at_k(hits, [{int(id_): 1.0} for id_ in subject.about], k).mean()),
+        score_error=max(
+            (_score_error(subject, *pair) for pair in zip(subject.queries[:_CHECKED_QUERIES], results)), default=0.0
+        ),
+    )
 
 
-def _rescored(
-    exact: MetaIndex, query: NDArray[np.float32], hits: list[dict[str, Any]], r_c: int
-) -> Iterator[tuple[dict[str, Any], float]]:
-    for hit, document in zip(hits, exact.get([hit["id"] for hit in hits])):
-        yield hit, maxsim(query, document.tokens[:r_c])
-
-
-def as_json(row: Row, subject: Subject, record: dict[str, Any]) -> dict[str, Any]:
-    """A row as it is written: with what was swept and the run's record."""
-    return {**asdict(row), "subject": subject.description, "run": record}
+def _score_error(subject: Subject, query: NDArray[np.float32], result: SearchResult) -> float:
+    """The largest relative error of one query's scores."""
+    last = Plan.parse(result.plan).stages[-1].source
+    assert isinstance(last, Exact)
+    hits = result.to_list()[0]
+    found = np.array([hit["score"] for hit in hits])
+    documents = subject.exact.get([hit["id"] for hit in hits])
+    expected = np.array([maxsim(query[: last.r_q], document.tokens[: last.r_c]) for document in documents])
+    return float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), _SMALLEST), initial=0))
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, one line each."""
-    width = max(len(row.search) for row in rows)
+    width = max(len(row.answer.search) for row in rows)
     head = f"{'search':<{width}}  {'codec':<8} {'ms':>9} {'best ms':>9} {'MB read':>9} {'recall':>7} {'nDCG':>6} {'error':>8}"
-    lines = [
-        f"{row.search:<{width}}  {row.codec:<8} {row.median_ms:>9.3f} {row.best_ms:>9.3f} {row.bytes / 1e6:>9.2f} "
-        f"{row.recall:>7.3f} {'' if row.ndcg is None else format(row.ndcg, '.3f'):>6} {row.score_error:>8.1e}"
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *(_line(row.answer, row.timing, width) for row in rows)])
+
+
+def _line(answer: Answer, timing: Timing, width: int) -> str:
+    ndcg = "" if answer.ndcg is None else f"{answer.ndcg:.3f}"
+    return (
+        f"{answer.search:<{width}}  {answer.codec:<8} {1e3 * timing.median:>9.3f} {1e3 * timing.best:>9.3f} "
+        f"{answer.bytes / 1e6:>9.2f} {answer.recall:>7.3f} {ndcg:>6} {answer.score_error:>8.1e}"
+    )

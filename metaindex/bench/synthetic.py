@@ -49,7 +49,7 @@ class NestedVectors:
         return out
 
     def queries(self, count: int, tokens: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """``count`` queries float32 [B, R, d] and, int64 [B], the document that each is about. R may exceed T: tokens repeat."""
+        """``count`` queries float32 [B, R, d] and, int64 [B], the document each is about. Where R exceeds T tokens repeat."""
         random = np.random.default_rng((self.seed, 1))
         about = np.sort(random.choice(self.documents, size=count, replace=count > self.documents))
         sources = np.empty((count, self.doc_tokens, self.dim), dtype=np.float32)
@@ -89,7 +89,7 @@ class NestedVectors:
 
 
 def _mix(base: NDArray[np.float32], fresh: NDArray[np.float32], share: float | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors whose cosine with ``base`` is about ``share``, for unit ``base`` and ``fresh`` that are all but orthogonal."""
+    """Unit vectors whose cosine with ``base`` is about ``share``, for unit vectors that are all but orthogonal."""
     mixed = np.sqrt(1 - np.square(share), dtype=np.float32) * fresh
     mixed += np.multiply(base, share, dtype=np.float32)
     return _unit(mixed)

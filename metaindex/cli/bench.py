@@ -1,4 +1,4 @@
-"""``metaindex bench sweep``: what each budget, codec and plan costs on this machine, and how much of the exact result it finds."""
+"""``metaindex bench sweep``: what each budget, codec and plan costs here, and how much of the exact result it finds."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def run(options: argparse.Namespace) -> int:
     subject = _subject(options)
     rows = sweeps.sweep(subject, _searches(options, subject), options.k, options.rounds)
     record = run_record(seed=None if options.index else options.seed)
-    lines = [json.dumps(sweeps.as_json(row, subject, record)) for row in rows]
+    lines = [json.dumps({**row.as_json(), "subject": subject.description, "run": record}) for row in rows]
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
     if options.plot:
-        runs = [Run(row.codec, row.search, row.median_ms, row.recall) for row in rows]
+        runs = [Run(row.answer.codec, row.answer.search, 1e3 * row.timing.median, row.answer.recall) for row in rows]
         title = "Latency against budget: " + ", ".join(f"{value} {name}" for name, value in subject.description.items())
         plot_tradeoff(runs, options.plot, title=title, quality=f"recall@{options.k} of the exact result")
     if options.json:

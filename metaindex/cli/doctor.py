@@ -81,8 +81,8 @@ def _version(name: str) -> str:
 def _shadowed() -> str:
     """On the public index the name belongs to an unrelated file-tagging tool; say so if that is what was installed."""
     try:
-        summary = importlib.metadata.metadata("metaindex").get("Summary", "")
+        summary = importlib.metadata.metadata("metaindex")["Summary"]
     except importlib.metadata.PackageNotFoundError:
         return "no distribution metadata: run from a source tree"
     ours = "multi-vector" in summary
-    return "this package" if ours else f"another distribution called metaindex is installed ({summary}): pip uninstall metaindex"
+    return "this package" if ours else f"another package called metaindex is installed ({summary}): pip uninstall metaindex"

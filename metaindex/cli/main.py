@@ -14,7 +14,8 @@ FAILED, USAGE = 1, 2
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="metaindex", description="Search by many vectors per document, at the budget you choose.")
+    about = "Search by many vectors per document, at the budget you choose."
+    top = argparse.ArgumentParser(prog="metaindex", description=about)
     top.add_argument("--version", action="version", version=f"metaindex {metaindex.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (demo, store, bench, doctor):

@@ -1,7 +1,7 @@
 """Vector files: .npy, .npz or .safetensors, with JSON lines of id, metadata and length beside them.
 
-``docs.npy`` holds [N, T, d]; ``docs.npz`` and ``docs.safetensors`` hold it as ``vectors``. ``docs.jsonl``, if it is there, has one
-object for each document: ``{"id": 7, "metadata": {...}, "length": 42}``, every key optional but the same in all lines.
+``docs.npy`` holds [N, T, d]; ``docs.npz`` and ``docs.safetensors`` hold it as ``vectors``. ``docs.jsonl``, if it is there, has
+one object for each document: ``{"id": 7, "metadata": {...}, "length": 42}``, every key optional but the same in all lines.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def read(path: str) -> VectorFile:
     vectors = _load(Path(path))
     if vectors.ndim == 2:
         vectors = vectors[None]
-    lines = _lines(Path(path).with_suffix(".jsonl"))
+    beside = Path(path).with_suffix(".jsonl")
+    lines = _lines(beside)
     if lines is None:
         return VectorFile(vectors, None, None, None)
     if len(lines) != len(vectors):
-        raise ShapeError(f"{Path(path).with_suffix('.jsonl')}: expected {len(vectors)} lines, one for each document, got {len(lines)}")
-    lengths = _column(lines, "length", path)
+        raise ShapeError(f"{beside}: expected {len(vectors)} lines, one for each document, got {len(lines)}")
     return VectorFile(
         vectors,
-        None if lengths is None else np.array(lengths, dtype=np.int64),
-        _column(lines, "id", path),
-        _column(lines, "metadata", path, optional=True),
+        _lengths(_column(lines, "length", beside), vectors, beside),
+        _column(lines, "id", beside),
+        _column(lines, "metadata", beside, optional=True),
     )
 
 
@@ -104,10 +104,19 @@ def _lines(path: Path) -> list[dict[str, Any]] | None:
     return lines
 
 
-def _column(lines: list[dict[str, Any]], key: str, path: str, *, optional: bool = False) -> list[Any] | None:
+def _lengths(values: list[Any] | None, vectors: NDArray, path: Path) -> NDArray[np.int64] | None:
+    if values is None:
+        return None
+    for number, value in enumerate(values, 1):
+        if type(value) is not int or not 1 <= value <= vectors.shape[1]:
+            raise ValueError(f"{path}:{number}: expected a length from 1 to {vectors.shape[1]}, got {value!r}")
+    return np.array(values, dtype=np.int64)
+
+
+def _column(lines: list[dict[str, Any]], key: str, path: Path, *, optional: bool = False) -> list[Any] | None:
     have = sum(key in line for line in lines)
     if have == 0:
         return None
     if have < len(lines) and not optional:
-        raise ShapeError(f"{Path(path).with_suffix('.jsonl')}: expected {key!r} in every line or in none, got it in {have} of {len(lines)}")
+        raise ShapeError(f"{path}: expected {key!r} in every line or in none, got it in {have} of {len(lines)}")
     return [line.get(key) for line in lines]

@@ -69,7 +69,7 @@ class MiniLM:
         """Token vectors without [CLS] and [SEP], and sentence embeddings. ``on_batch`` is told how many texts each batch had.
 
         The two special tokens stand for no word of the text. Over all summaries of Python 3.11's standard library as queries,
-        nDCG@10 is 0.466 without and 0.442 with them at four nested document tokens, and the same at 64.
+        nDCG@10 is 0.466 without and 0.442 with them at four nested document tokens, 0.513 and 0.515 at 64.
         """
         return self._vectors(texts, lambda tokens: tokens[1:-1] if len(tokens) > 2 else tokens, on_batch)
 

@@ -66,9 +66,7 @@ class Search:
     def request(self, budget: Budget, candidates: NDArray[np.int64] | None, k: int | None) -> ScoreRequest:
         # Candidates come from allowed rows already, so only a scan needs the mask.
         allow = self.allowed if candidates is None else None
-        return ScoreRequest(
-            self.queries, self.snapshot, self.codec, self.dim, budget, candidates, allow, k, self.num_threads
-        )
+        return ScoreRequest(self.queries, self.snapshot, self.codec, self.dim, budget, candidates, allow, k, self.num_threads)
 
     def cost(self, budget: Budget, candidates: NDArray[np.int64] | None) -> StageCost:
         """The work of scoring ``candidates`` [B, C] or [1, C], or of a scan, at ``budget``."""
@@ -107,12 +105,12 @@ def run(search: Search, steps: Sequence[Step], k: int) -> Found:
     if search.available:
         for batch in _batches(search, steps):
             part = replace(search, queries=search.queries[batch])
-            stats = []
-            best_scores, best_rows = None, search.sources
-            for step in steps:
-                best_scores, best_rows, stage = _run_step(part, step, best_rows)
+            kept, best, stage = _run_step(part, steps[0], search.sources)
+            stats = [stage]
+            for step in steps[1:]:
+                kept, best, stage = _run_step(part, step, best)
                 stats.append(stage)
-            scores[batch, : best_rows.shape[1]], rows[batch, : best_rows.shape[1]] = best_scores, best_rows
+            scores[batch, : kept.shape[1]], rows[batch, : best.shape[1]] = kept, best
             batches.append(stats)
     return Found(scores, rows, tuple(steps), tuple(map(_total, zip(*batches))))
 

@@ -37,9 +37,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(
-    id_: Any, query: NDArray[np.float32], document: NDArray[np.float32], levels: Levels, budget: Budget
-) -> Explanation:
+def explain(id_: Any, query: NDArray[np.float32], document: NDArray[np.float32], levels: Levels, budget: Budget) -> Explanation:
     """Explain the decoded ``query`` [R, d] against the decoded ``document`` [t, d] at ``budget``."""
     query, document = query[: budget.r_q], document[: budget.r_c]
     similarities = (query.astype(np.float64) @ document.astype(np.float64).T).astype(np.float32)

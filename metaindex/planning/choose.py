@@ -8,9 +8,7 @@ from metaindex.planning.preview import PlannedSearch
 from metaindex.types import Budget, Levels
 
 
-def chosen_plan(
-    plan: Plan | PlannedSearch | str | None, budget: Budget | None, candidates: int | None, levels: Levels
-) -> Plan:
+def chosen_plan(plan: Plan | PlannedSearch | str | None, budget: Budget | None, candidates: int | None, levels: Levels) -> Plan:
     """The plan to run: the given one; or every document at ``budget``; or, with ``candidates``, a scan of level 0 with all of
     the budget's query tokens that proposes so many and ``budget`` for those.
 

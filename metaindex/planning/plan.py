@@ -1,6 +1,6 @@
 """Plans: how a search climbs from cheap comparisons of many documents to full ones of a few.
 
-A plan is a value: parsed from text, printed as the same text, compared with ``==``. It holds numbers only; the executor runs it.
+A plan is a value: parsed from text, printed as the same text, compared with ``==``. It holds numbers; the executor runs it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from metaindex.errors import PlanError
@@ -89,11 +90,11 @@ class Plan:
                 raise PlanError(f"plan {self}: expected a keep of at least 1, got {stage.keep}")
             if isinstance(stage.source, Exact) and min(stage.source.r_q or 1, stage.source.r_c or 1) < 1:
                 raise PlanError(f"plan {self}: expected budgets of at least 1, got {stage.source}")
-        for before, after in zip(climbing, climbing[1:]):
+        for before, after in pairwise(climbing):
             if (after.keep or 0) > (before.keep or 0):
                 raise PlanError(f"plan {self}: rows may not grow, {before.keep} to {after.keep}")
         exact = [stage.source for stage in self.stages if isinstance(stage.source, Exact)]
-        for lower, higher in zip(exact, exact[1:]):
+        for lower, higher in pairwise(exact):
             if _shrinks(lower.r_q, higher.r_q) or _shrinks(lower.r_c, higher.r_c):
                 raise PlanError(f"plan {self}: budgets may not shrink, {lower} to {higher}")
 
@@ -133,7 +134,7 @@ class Plan:
             if stage.keep is not None and stage.keep < k:
                 raise PlanError(f"plan {self}: a stage keeps {stage.keep}, fewer than k = {k}")
             steps.append(Step(budget, stage.keep or k))
-        for lower, higher in zip(steps, steps[1:]):
+        for lower, higher in pairwise(steps):
             if higher.budget.r_q < lower.budget.r_q or higher.budget.r_c < lower.budget.r_c:
                 raise PlanError(f"plan {self}: budgets may not shrink, {lower.budget} to {higher.budget}")
         return tuple(steps)

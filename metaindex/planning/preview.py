@@ -19,7 +19,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class PlannedSearch:
-    """A plan with the rows, bytes and scorer of each stage, for a batch of ``queries``; ``search(plan=...)`` takes it as it is."""
+    """A plan with the rows, bytes and scorer of each stage, for a batch of ``queries``; ``search(plan=...)`` takes it too."""
 
     plan: Plan
     queries: int

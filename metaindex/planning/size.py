@@ -35,7 +35,9 @@ class SizeEstimate:
         running = 0
         for start, stop, nbytes in self.levels:
             running += nbytes
-            lines.append(f"  tokens {start:>3} to {stop - 1:>3}  {human(nbytes):>10}   budgets up to {stop:>3} read {human(running):>10}")
+            lines.append(
+                f"  tokens {start:>3} to {stop - 1:>3}  {human(nbytes):>10}   budgets up to {stop:>3} read {human(running):>10}"
+            )
         lines.append(f"  ids, catalog    {human(self.documents * self.per_document):>10}   at most")
         lines.append(f"  total           {human(self.total):>10}")
         return "\n".join(lines)

@@ -16,7 +16,7 @@ from metaindex.storage.segment import Segment
 
 FAN = 4
 MERGE_BYTES = 8 << 20
-_CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 19
 
 
 class Held(NamedTuple):
@@ -93,7 +93,7 @@ class Merge:
         count = self._counts[level]
         arrays = [getattr(s.levels[level].parts, kind) if level < len(s.levels) else None for s in self._segments]
         model = next(array for array in arrays if array is not None)
-        step = max(1, _CHUNK_BYTES // max(1, model[:1].nbytes))
+        step = max(1, CHUNK_BYTES // max(1, model[:1].nbytes))
         for start in range(0, count, step):
             rows = self._rows[start : min(start + step, count)]
             at = np.searchsorted(self._first, rows, side="right") - 1

@@ -73,7 +73,13 @@ def test_a_failure_in_a_later_batch_undoes_the_earlier_ones(index, query, scorer
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((D,), "got (16,)"), ((R + 1, D), "R <= 4"), ((R, D - 1), "d = 16"), ((0, D), "(1, 0, 16)"), ((1, 1, R, D), "got (1, 1, 4, 16)")],
+    [
+        ((D,), "got (16,)"),
+        ((R + 1, D), "R <= 4"),
+        ((R, D - 1), "d = 16"),
+        ((0, D), "(1, 0, 16)"),
+        ((1, 1, R, D), "got (1, 1, 4, 16)"),
+    ],
 )
 def test_queries_of_the_wrong_shape(index, query, scorer, shape, message):
     unchanged(index, query, scorer, lambda: index.search(np.zeros(shape, np.float32)), ShapeError, message)
@@ -166,28 +172,47 @@ def test_text_ids_are_padded_with_none(vectors, query, scorer):
     assert ids[0, 2] is None
 
 
-@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError), ("3", TypeError), (True, TypeError), (None, TypeError)])
+@pytest.mark.parametrize(
+    ("k", "error"),
+    [(0, ValueError), (-1, ValueError), (1.0, TypeError), ("3", TypeError), (True, TypeError), (None, TypeError)],
+)
 def test_k(index, query, scorer, k, error):
     unchanged(index, query, scorer, lambda: index.search(query, k, scorer=scorer), error, "k: expected")
 
 
-@pytest.mark.parametrize(("budget", "error"), [(0, ValueError), ((5, 1), ValueError), ((1, 9), ValueError), ((0, 1), ValueError), (1.5, TypeError)])
+@pytest.mark.parametrize(
+    ("budget", "error"), [(0, ValueError), ((5, 1), ValueError), ((1, 9), ValueError), ((0, 1), ValueError), (1.5, TypeError)]
+)
 def test_budgets(index, query, scorer, budget, error):
     unchanged(index, query, scorer, lambda: index.search(query, budget=budget, scorer=scorer), error, "budget")
 
 
-@pytest.mark.parametrize(("argument", "value"), [("candidates", 0), ("candidates", 3), ("plan", "(1,1)>3 (4,8)"), ("plan", "(9,9)"), ("plan", "nonsense")])
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("candidates", 0), ("candidates", 3), ("plan", "(1,1)>3 (4,8)"), ("plan", "(9,9)"), ("plan", "nonsense")],
+)
 def test_plans_that_can_not_run(index, query, scorer, argument, value):
-    unchanged(index, query, scorer, lambda: index.search(query, 5, scorer=scorer, **{argument: value}), ValueError, argument[:4])
+    unchanged(
+        index, query, scorer, lambda: index.search(query, 5, scorer=scorer, **{argument: value}), ValueError, argument[:4]
+    )
 
 
 def test_a_plan_beside_a_budget(index, query, scorer):
-    unchanged(index, query, scorer, lambda: index.search(query, budget=2, plan="(1,1)", scorer=scorer), PlanError, "give it alone")
+    unchanged(
+        index, query, scorer, lambda: index.search(query, budget=2, plan="(1,1)", scorer=scorer), PlanError, "give it alone"
+    )
 
 
 def test_duplicate_ids(index, query, scorer, vectors):
     unchanged(index, query, scorer, lambda: index.add(vectors[:2], ids=[30, 30]), DuplicateIdError, "30 is given twice")
-    unchanged(index, query, scorer, lambda: index.add(vectors[:2], ids=[30, 4]), DuplicateIdError, "4 stands in the index already; upsert")
+    unchanged(
+        index,
+        query,
+        scorer,
+        lambda: index.add(vectors[:2], ids=[30, 4]),
+        DuplicateIdError,
+        "4 stands in the index already; upsert",
+    )
 
 
 def test_upsert_replaces(index, query, scorer, vectors):
@@ -266,7 +291,9 @@ def test_unknown_ids(index, query, scorer):
 
 def test_filters(index, query, scorer):
     unchanged(index, query, scorer, lambda: index.search(query, filter=np.ones(3, bool)), ShapeError, "mask of shape (20,)")
-    unchanged(index, query, scorer, lambda: index.search(query, filter={"lang": "en"}), FilterError, "list of ids or a boolean mask")
+    unchanged(
+        index, query, scorer, lambda: index.search(query, filter={"lang": "en"}), FilterError, "list of ids or a boolean mask"
+    )
     unchanged(index, query, scorer, lambda: index.search(query, filter=["a"]), FilterError, "this index has int ids")
     unchanged(index, query, scorer, lambda: index.search(query, filter=[1.5]), FilterError, "list of ids or a boolean mask")
     assert (index.search(query, 3, filter=[], scorer=scorer).ids == -1).all()

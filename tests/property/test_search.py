@@ -1,5 +1,7 @@
 """What must hold for any data: prefixes, monotonicity, ties, batches. Against plain numpy, on decoded values."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,7 +45,9 @@ def built(documents, codec, **arguments):
 
 
 def expected_scores(documents, queries, codec, r_q, r_c):
-    return np.array([[maxsim(decoded(codec, q[:r_q]), decoded(codec, d[:r_c])) for d in documents] for q in queries], np.float32)
+    return np.array(
+        [[maxsim(decoded(codec, q[:r_q]), decoded(codec, d[:r_c])) for d in documents] for q in queries], np.float32
+    )
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
@@ -70,7 +74,7 @@ def test_a_score_never_falls_as_documents_get_more_tokens(case, codec):
     documents, queries = case
     index = built(documents, codec)
     scores = [index.score(queries, range(len(documents)), (1, r_c)) for r_c in range(1, max(map(len, documents)) + 1)]
-    for lower, higher in zip(scores, scores[1:]):
+    for lower, higher in pairwise(scores):
         assert (higher >= lower - score_tolerance(lower)["atol"]).all()
 
 

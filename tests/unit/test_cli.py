@@ -99,7 +99,9 @@ def test_failures_are_one_line_and_exit_code_1(arguments, message, capsys, tmp_p
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["search"], ["build", "a", "b", "--codec", "float8"], ["nonsense"], ["search", "a", "b", "--budget", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["search"], ["build", "a", "b", "--codec", "float8"], ["nonsense"], ["search", "a", "b", "--budget", "x"]]
+)
 def test_wrong_usage_is_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

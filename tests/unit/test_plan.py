@@ -9,7 +9,13 @@ from metaindex.types import Budget
 
 @pytest.mark.parametrize(
     "text",
-    ["(16,64)", "(*,*)", "(1,1)>4000 (4,8)>400 (16,64)", "coarse>1000 (*,8)>400 (*,*)", "coarse(nprobe=16,efSearch=64)>4000 (16,*)"],
+    [
+        "(16,64)",
+        "(*,*)",
+        "(1,1)>4000 (4,8)>400 (16,64)",
+        "coarse>1000 (*,8)>400 (*,*)",
+        "coarse(nprobe=16,efSearch=64)>4000 (16,*)",
+    ],
 )
 def test_a_plan_prints_as_it_parses(text):
     plan = Plan.parse(text)

@@ -8,7 +8,15 @@ from metaindex.types import Budget, Levels
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [(None, (16, 64)), (8, (8, 8)), (64, (16, 64)), (1000, (16, 64)), ((1, 64), (1, 64)), ([2, 3], (2, 3)), (np.int64(4), (4, 4))],
+    [
+        (None, (16, 64)),
+        (8, (8, 8)),
+        (64, (16, 64)),
+        (1000, (16, 64)),
+        ((1, 64), (1, 64)),
+        ([2, 3], (2, 3)),
+        (np.int64(4), (4, 4)),
+    ],
 )
 def test_a_budget_is_cut_to_both_sides(given, meant):
     assert Budget.resolve(given, 16, 64) == meant
@@ -26,7 +34,9 @@ def test_a_budget_that_is_no_integer_is_a_type_error(given):
         Budget.resolve(given, 16, 64)
 
 
-@pytest.mark.parametrize(("tokens", "edges"), [(1, (1,)), (2, (1, 2)), (20, (1, 2, 4, 8, 16, 20)), (64, (1, 2, 4, 8, 16, 32, 64))])
+@pytest.mark.parametrize(
+    ("tokens", "edges"), [(1, (1,)), (2, (1, 2)), (20, (1, 2, 4, 8, 16, 20)), (64, (1, 2, 4, 8, 16, 32, 64))]
+)
 def test_levels_double(tokens, edges):
     assert Levels.doubling(tokens).edges == edges
 
@@ -43,7 +53,11 @@ def test_a_budget_needs_a_prefix_of_levels(r_c, needed):
 
 def test_a_level_spans_its_edges():
     levels = Levels((1, 4, 16))
-    assert [(levels.start(level), levels.stop(level), levels.width(level)) for level in range(3)] == [(0, 1, 1), (1, 4, 3), (4, 16, 12)]
+    assert [(levels.start(level), levels.stop(level), levels.width(level)) for level in range(3)] == [
+        (0, 1, 1),
+        (1, 4, 3),
+        (4, 16, 12),
+    ]
 
 
 @pytest.mark.parametrize("edges", [(), (0, 1), (2, 2), (3, 1)])

@@ -1,0 +1,130 @@
+"""What ``metaindex bench`` is made of: vectors, timing, the machine's record, the sweep."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from metaindex import MetaIndex
+from metaindex.bench import machine, sweep
+from metaindex.bench.synthetic import NestedVectors
+from metaindex.bench.timing import interleave
+from metaindex.cli.main import main
+from tests import tolerances
+
+SMALL = NestedVectors(documents=120, doc_tokens=8, dim=16, seed=3)
+SHAPE = {"--n": 120, "--doc-tokens": 8, "--query-tokens": 4, "--dim": 16, "--queries": 6, "--rounds": 1}
+SWEEP = ["bench", "sweep", *(str(part) for pair in SHAPE.items() for part in pair)]
+
+
+def test_the_same_seed_gives_the_same_vectors_whole_or_in_batches() -> None:
+    whole = SMALL.array()
+    assert whole.shape == (120, 8, 16)
+    assert whole.dtype == np.float32
+    np.testing.assert_array_equal(whole, np.concatenate(list(SMALL.batches())))
+    assert not np.array_equal(whole, NestedVectors(120, 8, 16, seed=4).array())
+
+
+def test_documents_and_queries_are_unit_vectors() -> None:
+    queries, about = SMALL.queries(7, 12)
+    assert queries.shape == (7, 12, 16)
+    assert about.shape == (7,)
+    for vectors in (SMALL.array(), queries):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=tolerances.UNIT_LENGTH)
+
+
+def test_a_longer_prefix_finds_more_of_the_exact_result() -> None:
+    vectors = NestedVectors(documents=600, doc_tokens=16, dim=32, seed=0)
+    subject = sweep.synthetic(vectors, 20, 16, ["float32"], 1)
+    recalls = [row.answer.recall for row in sweep.sweep(subject, ["(1,1)", "(4,4)", "(16,16)"], k=10, rounds=1)]
+    assert recalls[0] < recalls[1] < recalls[2] == 1.0
+    assert recalls[0] > 10 / 600  # better than ten documents at random
+
+
+def test_contestants_take_turns_in_rotated_order() -> None:
+    calls: list[str] = []
+    turns: list[str] = []
+    contestants = {name: lambda name=name: calls.append(name) for name in "abc"}
+    timings = interleave(contestants, rounds=2, turn_seconds=0, pause=0, before_turn=turns.append)
+    assert turns == list("abcbca")
+    assert calls == list("aabbccbbccaa")  # each turn is one untimed call and one timed one
+    assert {len(timing.seconds) for timing in timings.values()} == {2}
+    assert all(0 <= timing.best <= timing.median for timing in timings.values())
+
+
+def test_an_exception_of_a_contestant_passes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        interleave({"bad": lambda: 1 / 0}, rounds=1)
+
+
+def test_the_record_is_json_and_names_what_a_number_needs() -> None:
+    record = json.loads(json.dumps(machine.run_record(seed=5)))
+    assert record["seed"] == 5
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["machine"]["cores"] >= 1
+    assert {"cpu", "flags", "memory_bytes", "os", "compiler", "python"} <= set(record["machine"])
+    assert machine.versions(["no-such-package-of-this-name"]) == {"no-such-package-of-this-name": None}
+
+
+def test_the_sweep_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP, "--codecs", "int8", "--budgets", "1,1 4,8"]) == 0
+    out = capsys.readouterr().out
+    assert "(1,1)" in out
+    assert "recall" in out
+
+
+def test_every_json_row_has_machine_versions_seed_and_error(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert main([*SWEEP, "--codecs", "float32,int8", "--seed", "9", "--json", "--out", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed == path.read_text()
+    rows = [json.loads(line) for line in printed.splitlines()]
+    assert {row["codec"] for row in rows} == {"float32", "int8"}
+    assert len(rows) == 2 * len({row["search"] for row in rows})
+    for row in rows:
+        assert row["run"]["seed"] == 9
+        assert {"machine", "versions"} <= set(row["run"])
+        assert row["median_ms"] > 0
+        assert row["bytes"] > 0
+        assert 0 <= row["recall"] <= 1
+        assert row["score_error"] <= (tolerances.BENCH_FLOAT32 if row["codec"] == "float32" else tolerances.BENCH_INT8)
+    full = [row for row in rows if row["codec"] == "float32" and row["search"] == "(4,8)"]
+    assert full[0]["recall"] == 1
+    assert full[0]["exact"]
+
+
+def test_a_stored_index_is_swept_with_its_own_queries(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
+    index = MetaIndex(codec="float16")
+    index.add(SMALL.array())
+    index.save(tmp_path / "index")
+    np.save(tmp_path / "queries.npy", SMALL.queries(5, 4)[0])
+    stored = ["--index", str(tmp_path / "index"), "--query-vectors", str(tmp_path / "queries.npy")]
+    assert main(["bench", "sweep", *stored, "--rounds", "1", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["codec"] for row in rows} == {"float16"}
+    assert {row["ndcg"] for row in rows} == {None}
+    assert rows[0]["subject"]["documents"] == 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--query-vectors", "q.npy"], "--index"),
+        (["--index", "somewhere"], "--query-vectors"),
+    ],
+)
+def test_half_of_a_stored_sweep_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "sweep", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--budgets", "1x1"], ["--plans", "(4,8)>x"], ["--codecs", "int4"], ["--n", "0"]])
+def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "sweep", *arguments])
+    assert stopped.value.code == 2
+    assert "usage" in capsys.readouterr().err
