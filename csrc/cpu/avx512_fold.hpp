@@ -9,17 +9,10 @@
 namespace metaindex {
 namespace {
 
-inline constexpr int64_t kPartialStride = kMaxStagedTokens * kLanes * 4;  // bytes of accumulators between groups
-
 inline __m512 similarity(__m512 sum, const float*) { return sum; }
 inline __m512 similarity(__m512i sum, const float* scale) {
     return _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(*scale));
 }
-
-inline void load(__m512& sum, const void* from) { sum = _mm512_loadu_ps(from); }
-inline void load(__m512i& sum, const void* from) { sum = _mm512_loadu_si512(from); }
-inline void store(void* to, __m512 sum) { _mm512_storeu_ps(to, sum); }
-inline void store(void* to, __m512i sum) { _mm512_storeu_si512(to, sum); }
 
 inline void raise(float* best, __m512 value) { _mm512_storeu_ps(best, _mm512_max_ps(value, _mm512_loadu_ps(best))); }
 

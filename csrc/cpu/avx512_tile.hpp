@@ -1,5 +1,5 @@
-// The register block of the AVX-512 kernels whose lanes multiply by themselves. Included by files compiled for different
-// instruction sets, so nothing here may have external linkage.
+// The register blocks of the AVX-512 kernels whose lanes multiply by themselves. Included by files compiled for different
+// instruction sets, so nothing here may have external linkage. `Kind` has the instruction.
 #pragma once
 
 #include "avx512_fold.hpp"
@@ -7,64 +7,136 @@
 namespace metaindex {
 namespace {
 
-// kTokens tokens against kGroups panels, all accumulators in registers. `Kind` has the instruction.
-template <class Kind, int kTokens, int kGroups>
-inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
-    using Sum = typename Kind::Sum;
-    const std::byte* panel[kGroups];
-    Sum sums[kGroups][kTokens];
-    std::byte* partial[kGroups];
+inline void load(__m512& sum, const void* from) { sum = _mm512_loadu_ps(from); }
+inline void load(__m512i& sum, const void* from) { sum = _mm512_loadu_si512(from); }
+inline void store(void* to, __m512 sum) { _mm512_storeu_ps(to, sum); }
+inline void store(void* to, __m512i sum) { _mm512_storeu_si512(to, sum); }
+
+// Adds neighbouring numbers: those of `low` and `high`, which hold two partial sums per lane, become one vector of lanes.
+inline __m512 add_halves(__m512 low, __m512 high) {
+    return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x88), _mm512_shuffle_ps(low, high, 0xDD));
+}
+inline __m512i add_halves(__m512i low, __m512i high) {
+    const __m512 a = _mm512_castsi512_ps(low), b = _mm512_castsi512_ps(high);
+    return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)),
+                            _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xDD)));
+}
+
+// kTokens tokens times kVectors vectors, all sums in registers. Vector v lies at panel + v * panel_stride, its next unit
+// unit_stride bytes on.
+template <class Kind, int kTokens, int kVectors>
+struct Block {
+    typename Kind::Sum sums[kVectors][kTokens];
+
+    void start(const int32_t* bias, int64_t bias_stride) {
 #pragma GCC unroll 2
-    for (int g = 0; g < kGroups; ++g) {
-        panel[g] = job.panel + (group + g) * job.panel_stride;
-        partial[g] = job.partial + (group + g) * kPartialStride + first * kLanes * 4;
-        Sum start{};
-        if (job.bias) load(start, job.bias + (group + g) * kLanes);
+        for (int v = 0; v < kVectors; ++v) {
+            typename Kind::Sum sum{};
+            if (bias) load(sum, bias + v * bias_stride);
 #pragma GCC unroll 16
-        for (int t = 0; t < kTokens; ++t) {
-            if (job.first) {
-                sums[g][t] = start;
-            } else {
-                load(sums[g][t], partial[g] + t * kLanes * 4);
+            for (int t = 0; t < kTokens; ++t) sums[v][t] = sum;
+        }
+    }
+
+    void resume(const std::byte* partial, int64_t stride) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) load(sums[v][t], partial + v * stride + t * 64);
+        }
+    }
+
+    void suspend(std::byte* partial, int64_t stride) const {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) store(partial + v * stride + t * 64, sums[v][t]);
+        }
+    }
+
+    template <int kUnitBytes>
+    void multiply(const std::byte* panel, int64_t panel_stride, int64_t unit_stride, const std::byte* tokens, int64_t units) {
+        for (int64_t u = 0; u < units; ++u, tokens += kUnitBytes, panel += unit_stride) {
+            typename Kind::Query query[kVectors];
+#pragma GCC unroll 2
+            for (int v = 0; v < kVectors; ++v) query[v] = Kind::query(panel + v * panel_stride);
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) {
+                const __m512i token = kUnitBytes == 8
+                                          ? _mm512_set1_epi64(*reinterpret_cast<const int64_t*>(tokens + t * kStagedBytes))
+                                          : _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(tokens + t * kStagedBytes));
+#pragma GCC unroll 2
+                for (int v = 0; v < kVectors; ++v) sums[v][t] = Kind::step(sums[v][t], query[v], token);
             }
         }
     }
-    const std::byte* tokens = job.tokens + first * kStagedBytes;
-    for (int64_t u = 0; u < job.units; ++u, tokens += kUnitBytes) {
-        prefetch_next<kTokens>(job, first, group, u);
-        typename Kind::Query query[kGroups];
-#pragma GCC unroll 2
-        for (int g = 0; g < kGroups; ++g) query[g] = Kind::query(panel[g] + u * kLanes * kUnitBytes);
-#pragma GCC unroll 16
-        for (int t = 0; t < kTokens; ++t) {
-            const auto token = Kind::broadcast(tokens + t * kStagedBytes);
-#pragma GCC unroll 2
-            for (int g = 0; g < kGroups; ++g) sums[g][t] = Kind::step(sums[g][t], query[g], token);
-        }
+};
+
+// Layout `quads`: kGroups groups share each token that is broadcast.
+template <class Kind, int kTokens, int kGroups>
+inline void multiply_quads(const TileJob& job, int64_t group, int64_t first) {
+    if (group == 0) prefetch_next(job, first, kTokens);
+    std::byte* partial = job.partial + group * kPartialStride + first * 64;
+    Block<Kind, kTokens, kGroups> block;
+    if (job.first) {
+        block.start(job.bias ? job.bias + group * kLanes : nullptr, kLanes);
+    } else {
+        block.resume(partial, kPartialStride);
+    }
+    block.template multiply<4>(job.panel + group * job.panel_stride, job.panel_stride, 64, job.tokens + first * kStagedBytes,
+                               job.units);
+    if (!job.last) {
+        block.suspend(partial, kPartialStride);
+        return;
     }
 #pragma GCC unroll 2
     for (int g = 0; g < kGroups; ++g) {
-        if (job.last) {
-            __m512 values[kTokens];
+        __m512 values[kTokens];
 #pragma GCC unroll 16
-            for (int t = 0; t < kTokens; ++t) values[t] = similarity(sums[g][t], job.scales + first + t);
-            fold(job, first, job.best + (group + g) * kLanes, values);
-        } else {
-#pragma GCC unroll 16
-            for (int t = 0; t < kTokens; ++t) store(partial[g] + t * kLanes * 4, sums[g][t]);
-        }
+        for (int t = 0; t < kTokens; ++t) values[t] = similarity(block.sums[g][t], job.scales + first + t);
+        fold(job, first, job.best + (group + g) * kLanes, values);
     }
 }
 
-// Two panels share each broadcast token; a single one takes twice the tokens, so that as many sums are under way.
 template <class Kind>
-void multiply(const TileJob& job) {
+void multiply_quads(const TileJob& job) {
     int64_t group = 0;
     for (; group + 2 <= job.groups; group += 2) {
-        for (int64_t first = 0; first < job.count; first += 8) multiply_block<Kind, 8, 2>(job, group, first);
+        for (int64_t first = 0; first < job.count; first += 8) multiply_quads<Kind, 8, 2>(job, group, first);
     }
     if (group < job.groups) {
-        for (int64_t first = 0; first < job.count; first += 16) multiply_block<Kind, 16, 1>(job, group, first);
+        for (int64_t first = 0; first < job.count; first += 16) multiply_quads<Kind, 16, 1>(job, group, first);
+    }
+}
+
+// Layout `pairs`.
+template <class Kind>
+void multiply_pairs(const TileJob& job) {
+    constexpr int kTokens = 8;
+    constexpr int64_t kHalf = kMaxStagedTokens * 64;
+    for (int64_t group = 0; group < job.groups; ++group) {
+        for (int64_t first = 0; first < job.count; first += kTokens) {
+            if (group == 0) prefetch_next(job, first, kTokens);
+            std::byte* partial = job.partial + group * kPartialStride + first * 64;
+            Block<Kind, kTokens, 2> block;
+            if (job.first) {
+                block.start(job.bias ? job.bias + group * 2 * kLanes : nullptr, kLanes);
+            } else {
+                block.resume(partial, kHalf);
+            }
+            block.template multiply<8>(job.panel + group * job.panel_stride, 64, 128, job.tokens + first * kStagedBytes,
+                                       job.units);
+            if (!job.last) {
+                block.suspend(partial, kHalf);
+                continue;
+            }
+            __m512 values[kTokens];
+#pragma GCC unroll 8
+            for (int t = 0; t < kTokens; ++t) {
+                values[t] = similarity(add_halves(block.sums[0][t], block.sums[1][t]), job.scales + first + t);
+            }
+            fold(job, first, job.best + group * kLanes, values);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ DocumentScorer::DocumentScorer(const LevelTable& table, const Slab& slab, int64_
       groups_(groups),
       stride_(groups * kLanes),
       staged_(make_buffer<std::byte>(kernel_.staged_tokens * kStagedBytes)),
-      partial_(make_buffer<std::byte>(groups * kMaxStagedTokens * kLanes * 4)),
+      partial_(make_buffer<std::byte>(groups * kPartialStride)),
       best_(make_buffer<float>(capacity * stride_)),
       ahead_(std::clamp<int64_t>(kPrefetchBytes / (kernel_.staged_tokens * table.token_bytes()), 1, kBlocks)) {
     std::memset(staged_.get(), 0, static_cast<size_t>(kernel_.staged_tokens * kStagedBytes));
@@ -93,6 +93,9 @@ void DocumentScorer::add(const std::byte* codes, const float* scales, int64_t to
         }
         const int64_t end = block.count + taken;
         for (int64_t at = block.count; at < end; ++at, codes += token_bytes) block.token[at] = codes;
+        if (per_slot == 1) {
+            while (block.count < end) block.slots[block.count++] = static_cast<int32_t>(slot++);
+        }
         while (block.count < end) {
             const int64_t here = std::min(end - block.count, left_in_slot);
             std::fill_n(block.slots + block.count, here, static_cast<int32_t>(slot));
@@ -128,7 +131,7 @@ void DocumentScorer::finish() {
 void DocumentScorer::multiply(Block& block, const Block& later) {
     const int64_t token_bytes = table_.token_bytes();
     const bool in_place = kernel_.in_place && block.spans == 1 && block.count % kBlock == 0 &&
-                          token_bytes % (kernel_.units_multiple * kUnitBytes) == 0;
+                          token_bytes % (kernel_.units_multiple * unit_bytes(kernel_.layout)) == 0;
     for (int64_t dim = 0; groups_ && dim < slab_.dim(); dim += slab_.chunk_dims()) {
         const int64_t dims = std::min(slab_.chunk_dims(), slab_.dim() - dim);
         const int64_t offset = dim * itemsize(table_.codec);
@@ -136,7 +139,7 @@ void DocumentScorer::multiply(Block& block, const Block& later) {
         TileJob job;
         job.units = slab_.units(dims);
         job.panel = slab_.panel(dim, first_group_);
-        job.panel_stride = job.units * kLanes * kUnitBytes;
+        job.panel_stride = job.units * slab_.panel_unit();
         job.bias = slab_.bias(first_group_);
         job.groups = groups_;
         job.lanes = std::min(groups_ * kLanes, slab_.used_lanes() - first_group_ * kLanes);

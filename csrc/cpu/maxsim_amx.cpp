@@ -46,9 +46,8 @@ inline void fold_block(const TileJob& job, int64_t group, int64_t first, const s
     __m512 values[kBlock];
 #pragma GCC unroll 16
     for (int t = 0; t < kBlock; ++t) {
-        typename Kind::Sum sum;
-        load(sum, sums + t * kLanes * 4);
-        values[t] = similarity(sum, job.scales + first + t);
+        const auto* sum = reinterpret_cast<const typename Kind::Sum*>(sums + t * kLanes * 4);
+        values[t] = similarity(*sum, job.scales + first + t);
     }
     fold(job, first, job.best + group * kLanes, values);
 }
@@ -62,6 +61,7 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     const std::byte* panel1 = panel0 + job.panel_stride;
     std::byte* sums00 = job.partial + group * kPartialStride + first * kLanes * 4;
     std::byte* sums01 = sums00 + kPartialStride;
+    if (group == 0) prefetch_next(job, first, kBlocks * kBlock);
     if (job.first) {
         _tile_zero(0);
         if constexpr (kGroups == 2) _tile_zero(1);
@@ -74,20 +74,15 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
         if constexpr (kBlocks == 2 && kGroups == 2) _tile_loadd(3, sums01 + kTileBytes, 64);
     }
     for (int64_t u = 0; u < job.units; u += kTileUnits) {
-        if (group == 0) {
-            const std::byte* const* next = job.next + first;
-#pragma GCC unroll 32
-            for (int t = 0; t < kBlocks * kBlock; ++t) _mm_prefetch(next[t] + job.next_offset + u * kUnitBytes, _MM_HINT_T0);
-        }
         _tile_loadd(6, panel0 + u * 64, 64);
-        _tile_loadd(4, tokens0 + u * kUnitBytes, job.token_stride);
+        _tile_loadd(4, tokens0 + u * 4, job.token_stride);
         Kind::step00();
         if constexpr (kGroups == 2) {
             _tile_loadd(7, panel1 + u * 64, 64);
             Kind::step01();
         }
         if constexpr (kBlocks == 2) {
-            _tile_loadd(5, tokens1 + u * kUnitBytes, job.token_stride);
+            _tile_loadd(5, tokens1 + u * 4, job.token_stride);
             Kind::step10();
         }
         if constexpr (kBlocks == 2 && kGroups == 2) Kind::step11();
@@ -127,7 +122,7 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
 }
 
 template <class Kind, int kItemBytes>
-constexpr TileKernel kernel{"amx",      Kind::element,    Layout::lanes,     false,
+constexpr TileKernel kernel{"amx",      Kind::element,    Layout::quads,     false,
                             true,       kTileUnits,       kMaxStagedTokens,  stage<kItemBytes>,
                             multiply_tiles<Kind>, enter,  leave};
 

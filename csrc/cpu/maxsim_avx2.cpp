@@ -56,7 +56,8 @@ inline void fold(const TileJob& job, int64_t first, float* best, const typename 
 template <class Kind>
 inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     const std::byte* panel = job.panel + group * job.panel_stride;
-    std::byte* partial = job.partial + ((group * kMaxStagedTokens) + first) * kLanes * 4;
+    std::byte* partial = job.partial + group * kPartialStride + first * kLanes * 4;
+    if (group == 0) prefetch_next(job, first, kTokens);
     typename Kind::Sum sums[kTokens][2];
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
@@ -66,10 +67,9 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
         }
     }
     const std::byte* tokens = job.tokens + first * kStagedBytes;
-    for (int64_t u = 0; u < job.units; ++u, tokens += kUnitBytes) {
-        prefetch_next<kTokens>(job, first, group, u);
-        const auto low = Kind::load(panel + u * kLanes * kUnitBytes);
-        const auto high = Kind::load(panel + u * kLanes * kUnitBytes + 32);
+    for (int64_t u = 0; u < job.units; ++u, tokens += 4) {
+        const auto low = Kind::load(panel + u * kLanes * 4);
+        const auto high = Kind::load(panel + u * kLanes * 4 + 32);
 #pragma GCC unroll 4
         for (int t = 0; t < kTokens; ++t) {
             const auto token = Kind::broadcast(tokens + t * kStagedBytes);
@@ -141,13 +141,13 @@ void stage_int8(const Span* spans, int64_t count, int64_t token_bytes, int64_t f
 }
 
 constexpr TileKernel with_floats(decltype(TileKernel::stage) stage) {
-    return {"avx2", Element::float32, Layout::lanes, false, false, 1, 2 * kBlock, stage, multiply<Floats>, nullptr, nullptr};
+    return {"avx2", Element::float32, Layout::quads, false, false, 1, 2 * kBlock, stage, multiply<Floats>, nullptr, nullptr};
 }
 
 constexpr TileKernel kFloat32 = with_floats(stage_float32);
 constexpr TileKernel kFloat16 = with_floats(stage_float16);
 constexpr TileKernel kBFloat16 = with_floats(stage_bfloat16);
-constexpr TileKernel kInt8{"avx2",     Element::int16, Layout::lanes,    false,   false,  1,
+constexpr TileKernel kInt8{"avx2",     Element::int16, Layout::quads,    false,   false,  1,
                            2 * kBlock, stage_int8,     multiply<Shorts>, nullptr, nullptr};
 
 }  // namespace

@@ -8,15 +8,13 @@ struct Floats {
     using Sum = __m512;
     using Query = __m512;
     static Query query(const std::byte* from) { return _mm512_loadu_ps(from); }
-    static __m512 broadcast(const std::byte* token) { return _mm512_set1_ps(*reinterpret_cast<const float*>(token)); }
-    static Sum step(Sum sum, Query query, __m512 token) { return _mm512_fmadd_ps(query, token, sum); }
+    static Sum step(Sum sum, Query query, __m512i token) { return _mm512_fmadd_ps(query, _mm512_castsi512_ps(token), sum); }
 };
 
 struct Shorts {
     using Sum = __m512i;
     using Query = __m512i;
     static Query query(const std::byte* from) { return _mm512_loadu_si512(from); }
-    static __m512i broadcast(const std::byte* token) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(token)); }
     static Sum step(Sum sum, Query query, __m512i token) { return _mm512_add_epi32(sum, _mm512_madd_epi16(query, token)); }
 };
 
@@ -49,26 +47,27 @@ void stage_int8(const Span* spans, int64_t count, int64_t token_bytes, int64_t f
     });
 }
 
-constexpr TileKernel with_floats(decltype(TileKernel::stage) stage) {
-    return {"avx512", Element::float32, Layout::lanes, false, false, 1, 2 * kBlock, stage, multiply<Floats>, nullptr, nullptr};
+template <class Kind>
+constexpr TileKernel quads(Element element, Stage stage) {
+    return {"avx512 quads", element, Layout::quads, false, false, 1, 2 * kBlock, stage, multiply_quads<Kind>, nullptr, nullptr};
 }
 
-constexpr TileKernel kFloat32 = with_floats(stage_float32);
-constexpr TileKernel kFloat16 = with_floats(stage_float16);
-constexpr TileKernel kBFloat16 = with_floats(stage_bfloat16);
-constexpr TileKernel kInt8{"avx512",   Element::int16, Layout::lanes,    false,   false,  1,
-                           2 * kBlock, stage_int8,     multiply<Shorts>, nullptr, nullptr};
+template <class Kind>
+constexpr TileKernel pairs(Element element, Stage stage) {
+    return {"avx512 pairs", element, Layout::pairs, false, false, 1, 2 * kBlock, stage, multiply_pairs<Kind>, nullptr, nullptr};
+}
+
+// By codec, and whether there is one group only.
+constexpr TileKernel kKernels[4][2] = {
+    {quads<Floats>(Element::float32, stage_float32), pairs<Floats>(Element::float32, stage_float32)},
+    {quads<Floats>(Element::float32, stage_float16), pairs<Floats>(Element::float32, stage_float16)},
+    {quads<Floats>(Element::float32, stage_bfloat16), pairs<Floats>(Element::float32, stage_bfloat16)},
+    {quads<Shorts>(Element::int16, stage_int8), pairs<Shorts>(Element::int16, stage_int8)}};
 
 }  // namespace
 
-const TileKernel* kernel_avx512(Codec codec, int64_t) {
-    switch (codec) {
-        case Codec::float32: return &kFloat32;
-        case Codec::float16: return &kFloat16;
-        case Codec::bfloat16: return &kBFloat16;
-        case Codec::int8: return &kInt8;
-    }
-    return nullptr;
+const TileKernel* kernel_avx512(Codec codec, int64_t lanes) {
+    return &kKernels[static_cast<int>(codec)][lanes <= kLanes];
 }
 
 }  // namespace metaindex

@@ -8,10 +8,9 @@ struct Pairs {
     using Sum = __m512;
     using Query = __m512bh;
     static Query query(const std::byte* from) { return reinterpret_cast<Query>(_mm512_loadu_si512(from)); }
-    static __m512bh broadcast(const std::byte* token) {
-        return reinterpret_cast<__m512bh>(_mm512_set1_epi32(*reinterpret_cast<const int32_t*>(token)));
+    static Sum step(Sum sum, Query query, __m512i token) {
+        return _mm512_dpbf16_ps(sum, query, reinterpret_cast<__m512bh>(token));
     }
-    static Sum step(Sum sum, Query query, __m512bh token) { return _mm512_dpbf16_ps(sum, query, token); }
 };
 
 void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst) {
@@ -21,11 +20,16 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
                                });
 }
 
-constexpr TileKernel kBFloat16{"avx512bf16", Element::bfloat16, Layout::lanes,   false,   false,  1,
-                               2 * kBlock,   stage,             multiply<Pairs>, nullptr, nullptr};
+constexpr TileKernel kQuads{"avx512bf16 quads", Element::bfloat16, Layout::quads,         false,   false,  1,
+                            2 * kBlock,         stage,             multiply_quads<Pairs>, nullptr, nullptr};
+constexpr TileKernel kPairs{"avx512bf16 pairs", Element::bfloat16, Layout::pairs,         false,   false,  1,
+                            2 * kBlock,         stage,             multiply_pairs<Pairs>, nullptr, nullptr};
 
 }  // namespace
 
-const TileKernel* kernel_avx512bf16(Codec codec, int64_t) { return codec == Codec::bfloat16 ? &kBFloat16 : nullptr; }
+const TileKernel* kernel_avx512bf16(Codec codec, int64_t lanes) {
+    if (codec != Codec::bfloat16) return nullptr;
+    return lanes <= kLanes ? &kPairs : &kQuads;
+}
 
 }  // namespace metaindex

@@ -9,7 +9,6 @@ struct Bytes {
     using Sum = __m512i;
     using Query = __m512i;
     static Query query(const std::byte* from) { return _mm512_loadu_si512(from); }
-    static __m512i broadcast(const std::byte* token) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(token)); }
     static Sum step(Sum sum, Query query, __m512i token) { return _mm512_dpbusd_epi32(sum, token, query); }
 };
 
@@ -22,11 +21,16 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
                              });
 }
 
-constexpr TileKernel kInt8{"avx512vnni", Element::int8, Layout::lanes,   true,    false,  1,
-                           2 * kBlock,   stage,         multiply<Bytes>, nullptr, nullptr};
+constexpr TileKernel kQuads{"avx512vnni quads", Element::int8, Layout::quads,         true,    false,  1,
+                            2 * kBlock,         stage,         multiply_quads<Bytes>, nullptr, nullptr};
+constexpr TileKernel kPairs{"avx512vnni pairs", Element::int8, Layout::pairs,         true,    false,  1,
+                            2 * kBlock,         stage,         multiply_pairs<Bytes>, nullptr, nullptr};
 
 }  // namespace
 
-const TileKernel* kernel_avx512vnni(Codec codec, int64_t) { return codec == Codec::int8 ? &kInt8 : nullptr; }
+const TileKernel* kernel_avx512vnni(Codec codec, int64_t lanes) {
+    if (codec != Codec::int8) return nullptr;
+    return lanes <= kLanes ? &kPairs : &kQuads;
+}
 
 }  // namespace metaindex

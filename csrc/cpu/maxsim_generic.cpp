@@ -18,14 +18,14 @@ inline Float4 similarity(Int4 sum, const float* scale) { return __builtin_conver
 template <class Scalar, class Vector>
 void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     const auto* panel = reinterpret_cast<const Vector*>(job.panel + group * job.panel_stride);
-    auto* partial = reinterpret_cast<Vector*>(job.partial) + (group * kMaxStagedTokens + first) * kVectors;
+    auto* partial = reinterpret_cast<Vector*>(job.partial + group * kPartialStride) + first * kVectors;
     const std::byte* tokens = job.tokens + first * job.token_stride;
+    if (group == 0) prefetch_next(job, first, kTokens);
     Vector sums[kTokens][kVectors];
     for (int t = 0; t < kTokens; ++t) {
         for (int v = 0; v < kVectors; ++v) sums[t][v] = job.first ? Vector{} : partial[t * kVectors + v];
     }
     for (int64_t u = 0; u < job.units; ++u) {
-        prefetch_next<kTokens>(job, first, group, u);
         for (int t = 0; t < kTokens; ++t) {
             const Scalar number = reinterpret_cast<const Scalar*>(tokens + t * job.token_stride)[u];
             for (int v = 0; v < kVectors; ++v) sums[t][v] += panel[u * kVectors + v] * number;
@@ -70,7 +70,7 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
 template <Codec codec, class Code>
 constexpr TileKernel floats{"generic",
                             Element::float32,
-                            Layout::lanes,
+                            Layout::quads,
                             false,
                             false,
                             1,
@@ -81,7 +81,7 @@ constexpr TileKernel floats{"generic",
                             nullptr};
 constexpr TileKernel integers{"generic",
                               Element::int32,
-                              Layout::lanes,
+                              Layout::quads,
                               false,
                               false,
                               1,

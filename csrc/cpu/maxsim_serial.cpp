@@ -30,12 +30,12 @@ void multiply(const TileJob& job) {
     using Accumulator = typename Kind::Accumulator;
     for (int64_t group = 0; group < job.groups; ++group) {
         const std::byte* panel = job.panel + group * job.panel_stride;
-        auto* partial = reinterpret_cast<Accumulator*>(job.partial) + group * kMaxStagedTokens * kLanes;
+        auto* partial = reinterpret_cast<Accumulator*>(job.partial + group * kPartialStride);
         for (int64_t t = 0; t < job.count; ++t) {
             for (int64_t lane = 0; lane < kLanes; ++lane) {
                 Accumulator sum = job.first ? 0 : partial[t * kLanes + lane];
                 for (int64_t u = 0; u < job.units; ++u) {
-                    sum += Kind::unit(panel + (u * kLanes + lane) * kUnitBytes, job.tokens + t * job.token_stride + u * kUnitBytes);
+                    sum += Kind::unit(panel + (u * kLanes + lane) * 4, job.tokens + t * job.token_stride + u * 4);
                 }
                 partial[t * kLanes + lane] = sum;
                 if (!job.last) continue;
@@ -66,7 +66,7 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
 }
 
 template <Codec codec, class Kind>
-constexpr TileKernel kernel{"serial", Kind::element,    Layout::lanes, false, false, 1, kBlock, stage<codec>, multiply<Kind>,
+constexpr TileKernel kernel{"serial", Kind::element,    Layout::quads, false, false, 1, kBlock, stage<codec>, multiply<Kind>,
                             nullptr,  nullptr};
 
 }  // namespace

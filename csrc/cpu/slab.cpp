@@ -23,15 +23,14 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
         next += count;
     }
     groups_ = (next + kLanes - 1) / kLanes;
-    const int64_t all_units = round_up((dim + unit_dims(kernel.element) - 1) / unit_dims(kernel.element), kernel.units_multiple);
-    const int64_t bytes = groups_ * all_units * kLanes * kUnitBytes;
+    const int64_t bytes = groups_ * (dim / chunk_dims() * units(chunk_dims()) + units(dim % chunk_dims())) * panel_unit();
     panels_ = make_buffer<std::byte>(bytes);
     std::memset(panels_.get(), 0, static_cast<size_t>(bytes));
     scales_ = make_buffer<float>(groups_ * kLanes);
     std::fill_n(scales_.get(), groups_ * kLanes, 1.0f);
     if (kernel.unsigned_tokens) {
-        bias_ = make_buffer<int32_t>(groups_ * kLanes);
-        std::fill_n(bias_.get(), groups_ * kLanes, 0);
+        bias_ = make_buffer<int32_t>(groups_ * panel_unit() / 4);
+        std::fill_n(bias_.get(), groups_ * panel_unit() / 4, 0);
     }
     for (int64_t b = first; b < last; ++b) {
         const Lanes& lanes = this->lanes(b - first);
@@ -43,12 +42,12 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
             const auto* halves = reinterpret_cast<const uint16_t*>(codes);
             const auto* floats = reinterpret_cast<const float*>(codes);
             switch (kernel.element) {
-                case Element::int8: pack<int8_t>(codes, lane, [&](int64_t j) { return bytes8[j]; }); break;
-                case Element::int16: pack<int16_t>(codes, lane, [&](int64_t j) { return bytes8[j]; }); break;
-                case Element::int32: pack<int32_t>(codes, lane, [&](int64_t j) { return bytes8[j]; }); break;
-                case Element::bfloat16: pack<uint16_t>(codes, lane, [&](int64_t j) { return halves[j]; }); break;
+                case Element::int8: pack<int8_t>(lane, [&](int64_t j) { return bytes8[j]; }); break;
+                case Element::int16: pack<int16_t>(lane, [&](int64_t j) { return bytes8[j]; }); break;
+                case Element::int32: pack<int32_t>(lane, [&](int64_t j) { return bytes8[j]; }); break;
+                case Element::bfloat16: pack<uint16_t>(lane, [&](int64_t j) { return halves[j]; }); break;
                 case Element::float32:
-                    pack<float>(codes, lane, [&](int64_t j) {
+                    pack<float>(lane, [&](int64_t j) {
                         return codec == Codec::float32   ? floats[j]
                                : codec == Codec::float16 ? from_float16(halves[j])
                                                          : from_bfloat16(halves[j]);
@@ -58,38 +57,38 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
             if (bias_) {
                 int32_t sum = 0;
                 for (int64_t j = 0; j < dim; ++j) sum += bytes8[j];
-                bias_[static_cast<size_t>(lane)] = -128 * sum;
+                const int64_t at = lane / kLanes * kLanes + position(kernel.layout, lane % kLanes);
+                bias_[static_cast<size_t>(at * unit_bytes(kernel.layout) / 4)] = -128 * sum;
             }
         }
     }
 }
 
 template <class Number, class Read>
-void Slab::pack(const std::byte*, int64_t lane, Read read) {
-    constexpr int64_t per_unit = kUnitBytes / static_cast<int64_t>(sizeof(Number));
+void Slab::pack(int64_t lane, Read read) {
+    const int64_t unit = unit_bytes(kernel_.layout);
+    const int64_t per_unit = unit / static_cast<int64_t>(sizeof(Number));
     const bool in_rows = kernel_.layout == Layout::rows;
     for (int64_t first = 0; first < dim_; first += chunk_dims()) {
         const int64_t dims = std::min(chunk_dims(), dim_ - first);
-        auto* panel = const_cast<std::byte*>(this->panel(first, lane / kLanes));
-        const int64_t unit_stride = in_rows ? kUnitBytes : kLanes * kUnitBytes;
-        panel += lane % kLanes * (in_rows ? units(dims) * kUnitBytes : kUnitBytes);
+        std::byte* to = panels_.get() + panel_offset(first, lane / kLanes) +
+                        position(kernel_.layout, lane % kLanes) * (in_rows ? units(dims) * unit : unit);
+        const int64_t stride = in_rows ? unit : panel_unit();
         for (int64_t j = 0; j < dims; ++j) {
             const Number number = static_cast<Number>(read(first + j));
-            std::memcpy(panel + j / per_unit * unit_stride + j % per_unit * static_cast<int64_t>(sizeof(Number)), &number,
-                        sizeof(Number));
+            std::memcpy(to + j / per_unit * stride + j % per_unit * static_cast<int64_t>(sizeof(Number)), &number, sizeof number);
         }
     }
 }
 
 int64_t Slab::units(int64_t dims) const {
-    const int64_t per_unit = unit_dims(kernel_.element);
+    const int64_t per_unit = unit_bytes(kernel_.layout) / itemsize(kernel_.element);
     return round_up((dims + per_unit - 1) / per_unit, kernel_.units_multiple);
 }
 
-const std::byte* Slab::panel(int64_t first_dim, int64_t group) const {
-    const int64_t before = first_dim / unit_dims(kernel_.element) * groups_;
-    const int64_t units_here = units(std::min(chunk_dims(), dim_ - first_dim));
-    return panels_.get() + (before + group * units_here) * kLanes * kUnitBytes;
+int64_t Slab::panel_offset(int64_t first_dim, int64_t group) const {
+    const int64_t before = first_dim / chunk_dims() * units(chunk_dims()) * groups_;
+    return (before + group * units(std::min(chunk_dims(), dim_ - first_dim))) * panel_unit();
 }
 
 }  // namespace metaindex

@@ -31,12 +31,13 @@ class Slab {
     const Lanes& lanes(int64_t query) const { return lanes_[static_cast<size_t>(query)]; }
     int64_t used_lanes() const { return lanes_.empty() ? 0 : lanes_.back().first + lanes_.back().count; }
 
-    int64_t chunk_dims() const { return kChunkUnits * unit_dims(kernel_.element); }
+    int64_t chunk_dims() const { return kStagedBytes / itemsize(kernel_.element); }
     // How many units the chunk of `dims` numbers takes, padding counted in.
     int64_t units(int64_t dims) const;
-    // The panel of a group for the chunk that starts at number `first_dim`; the next group's is `units * 64` bytes on.
-    const std::byte* panel(int64_t first_dim, int64_t group) const;
-    const int32_t* bias(int64_t group) const { return bias_ ? bias_.get() + group * kLanes : nullptr; }
+    // The panel of a group for the chunk that starts at number `first_dim`; the next group's is `units * panel_unit()` bytes on.
+    const std::byte* panel(int64_t first_dim, int64_t group) const { return panels_.get() + panel_offset(first_dim, group); }
+    int64_t panel_unit() const { return kLanes * unit_bytes(kernel_.layout); }
+    const int32_t* bias(int64_t group) const { return bias_ ? bias_.get() + group * panel_unit() / 4 : nullptr; }
 
     // Sums a query's running maxima for one document in one fixed order; `best` are those of the query's lanes.
     float score(const float* best, const Lanes& lanes) const {
@@ -53,7 +54,8 @@ class Slab {
 
    private:
     template <class Number, class Read>
-    void pack(const std::byte* codes, int64_t lane, Read read);
+    void pack(int64_t lane, Read read);
+    int64_t panel_offset(int64_t first_dim, int64_t group) const;
 
     const TileKernel& kernel_;
     int64_t dim_;

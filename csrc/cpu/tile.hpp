@@ -1,9 +1,9 @@
 // The contract between the drivers and the kernels of each instruction set.
 //
-// Query tokens are packed into groups of 16 lanes ("panels"), document tokens are staged in blocks of 16. A kernel multiplies
-// panels with blocks and folds the products into running maxima, one per (document, lane). Both sides are cut along the
-// dimension into units of four bytes (1 float, 2 bfloat16 or int16, 4 int8): in a panel, unit u of all 16 lanes is one run of
-// 64 bytes; in a staged token the units follow one another. Long tokens are taken in chunks that fit the first-level cache.
+// Query tokens are packed into groups of 16 lanes ("panels"), document tokens are staged in blocks. A kernel multiplies panels
+// with blocks and folds the products into running maxima, one per (document, lane). Both sides are cut along the dimension into
+// units of a few bytes: in a panel, unit u of all 16 lanes is one run of memory; in a staged token the units follow one another.
+// Long tokens are taken in chunks that fit the first-level cache.
 #pragma once
 
 #include <cstddef>
@@ -15,20 +15,19 @@ namespace metaindex {
 
 inline constexpr int64_t kLanes = 16;
 inline constexpr int64_t kBlock = 16;
-inline constexpr int64_t kUnitBytes = 4;
-inline constexpr int64_t kChunkUnits = 128;
-inline constexpr int64_t kStagedBytes = kChunkUnits * kUnitBytes;  // between staged tokens
+inline constexpr int64_t kStagedBytes = 512;  // a chunk of one token, and the distance between staged tokens
 inline constexpr int64_t kMaxStagedTokens = 64;
+inline constexpr int64_t kPartialStride = kMaxStagedTokens * 128;  // bytes of accumulators between groups
 
 // What a unit is made of, and so how queries are packed and document tokens staged.
 enum class Element : uint8_t { float32, int32, int16, int8, bfloat16 };
 
-inline constexpr int64_t unit_dims(Element element) {
+inline constexpr int64_t itemsize(Element element) {
     switch (element) {
-        case Element::int8: return 4;
+        case Element::int8: return 1;
         case Element::int16:
         case Element::bfloat16: return 2;
-        default: return 1;
+        default: return 4;
     }
 }
 
@@ -38,14 +37,23 @@ struct Span {
     int64_t tokens;
 };
 
-// Where a panel keeps its lanes: side by side for every unit, or each lane's chunk in one piece (kernels along the dimension).
-enum class Layout : uint8_t { lanes, rows };
+// How a panel keeps its lanes. `quads`: units of 4 bytes, one vector of 16 lanes. `pairs`: units of 8 bytes, two vectors of 8
+// lanes, whose halves are added at the end; half as many loads of document tokens feed as many multiplications, which pays for a
+// single group. `rows`: each lane's chunk in one piece, for kernels that go along the dimension.
+enum class Layout : uint8_t { quads, pairs, rows };
+
+inline constexpr int64_t unit_bytes(Layout layout) { return layout == Layout::pairs ? 8 : 4; }
+
+// Where in a panel's unit a lane stands: in `pairs` such that adding the halves restores the order of lanes.
+inline constexpr int64_t position(Layout layout, int64_t lane) {
+    return layout == Layout::pairs ? lane % 4 / 2 * 8 + lane / 4 * 2 + lane % 2 : lane;
+}
 
 // One chunk of `count` document tokens against `groups` panels.
 struct TileJob {
     const std::byte* panel;
     int64_t panel_stride;  // bytes between groups
-    const int32_t* bias;   // [groups * kLanes], where accumulators start; null for zero
+    const int32_t* bias;   // where accumulators start: the first vectors of each group; null for zero
     int64_t groups;
     int64_t lanes;         // lanes in use; only kernels of layout `rows` look at it
     const std::byte* tokens;
@@ -59,23 +67,26 @@ struct TileJob {
     const std::byte* const* next;  // [count rounded up to kBlock]: where tokens lie that come soon, to be prefetched
     int64_t next_offset;           // bytes into each of them
     int64_t next_lines;            // cache lines of each of them
-    std::byte* partial;    // accumulators between chunks [group][token][kLanes], 4 bytes each
+    std::byte* partial;    // accumulators between chunks: kPartialStride for each group, the rest is the kernel's choice
     bool first;
     bool last;
 };
 
 namespace {
 
-// One cache line of what comes next for every unit that a block of kTokens tokens from `first` on multiplies.
-template <int kTokens>
-inline void prefetch_next(const TileJob& job, int64_t first, int64_t group, int64_t unit) {
-    const int64_t line = unit / kTokens;
-    if (group == 0 && line < job.next_lines) {
-        __builtin_prefetch(job.next[first + unit % kTokens] + job.next_offset + line * 64);
+// Asks for what comes next in the places of tokens [first, first + tokens).
+inline void prefetch_next(const TileJob& job, int64_t first, int64_t tokens) {
+    for (int64_t t = first; t < first + tokens; ++t) {
+        const std::byte* line = job.next[t] + job.next_offset;
+        for (int64_t i = 0; i < job.next_lines; ++i) __builtin_prefetch(line + i * 64);
     }
 }
 
 }  // namespace
+
+// Writes `dims` numbers of each token, from number `first` on, to dst with kStagedBytes between tokens; up to the next vector
+// of 64 bytes (32, for processors that have no longer ones) zeros follow.
+using Stage = void (*)(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst);
 
 struct TileKernel {
     const char* name;
@@ -85,8 +96,7 @@ struct TileKernel {
     bool in_place;          // tokens whose units need no padding are read where they lie
     int64_t units_multiple; // units of a token are padded to a multiple of this
     int64_t staged_tokens;  // how many tokens a job takes at most
-    // Writes `dims` numbers of each token, from number `first` on, to dst with kStagedBytes between tokens.
-    void (*stage)(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst);
+    Stage stage;
     void (*multiply)(const TileJob& job);
     void (*enter)();  // around a thread's work; null where the processor keeps no state
     void (*leave)();

@@ -14,7 +14,7 @@ import numpy as np
 
 import metaindex
 from metaindex import _native
-from metaindex.codecs import CODECS
+from metaindex.codecs import CODECS, Codec
 from metaindex.index import built_in_scorers
 from metaindex.scoring.request import Queries, ScoreRequest
 from metaindex.storage.snapshot import Snapshot
@@ -58,13 +58,16 @@ def examine() -> dict[str, dict[str, str]]:
     }
 
 
+def smallest_request(codec: Codec) -> ScoreRequest:
+    """A request that differs from others in nothing but its codec, to ask scorers for their verdicts."""
+    queries = Queries(codec.encode(np.zeros((1, 1, 8), np.float32)), np.ones(1, np.int32))
+    return ScoreRequest(queries, Snapshot(0, Levels((1,)), (), np.empty(0, np.int64)), codec, 8, Budget(1, 1), k=1)
+
+
 def _verdicts() -> dict[str, str]:
     lines = {}
     for codec in CODECS.values():
-        empty = Queries(codec.encode(np.zeros((1, 1, 8), np.float32)), np.ones(1, np.int32))
-        snapshot = Snapshot(0, Levels((1,)), (), np.empty(0, np.int64))
-        request = ScoreRequest(empty, snapshot, codec, 8, Budget(1, 1), k=1)
-        for name, verdict in built_in_scorers().verdicts(request):
+        for name, verdict in built_in_scorers().verdicts(smallest_request(codec)):
             lines[f"{name}, {codec.name}"] = f"{'yes' if verdict.ok else 'no'}: {verdict.why}"
     return lines
 

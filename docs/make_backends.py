@@ -1,0 +1,43 @@
+"""Writes docs/backends.md from the scorers' verdicts on the machine that runs it: ``python docs/make_backends.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metaindex import _native
+from metaindex.cli.doctor import smallest_request
+from metaindex.codecs import CODECS
+from metaindex.index import built_in_scorers
+from metaindex.scoring.cpu import CpuScorer
+from metaindex.scoring.registry import Scorer
+
+PAGE = Path(__file__).with_name("backends.md")
+
+HEAD = """# Backends
+
+What runs where. Made by `python docs/make_backends.py` from the verdicts that the automatic choice, the errors and the skipped
+tests read too; `metaindex doctor` shows those of your machine.
+
+`search(scorer="auto")` takes the first scorer below that can. Among instruction sets the C++ scorer takes the last row that says
+yes for the codec; tests and benchmarks pin each of them. Every one is held to the reference scorer by tests/contract.
+
+"""
+
+
+def row(scorer: Scorer) -> str:
+    """One line of the table: yes, or the reason why not, for each codec."""
+    cells = (scorer.supports(smallest_request(codec)) for codec in CODECS.values())
+    return f"| {scorer.name} | " + " | ".join("yes" if ok else why for ok, why in cells) + " |"
+
+
+def page() -> str:
+    title = [f"| scorer | {' | '.join(CODECS)} |", f"|---|{'---|' * len(CODECS)}"]
+    registered = built_in_scorers()
+    scorers = [row(registered[name]) for name in registered.names]
+    pinned = [row(CpuScorer(isa)) for isa in _native.core.features()]
+    lines = ["## Scorers", *title, *scorers, "", "## Instruction sets of the C++ scorer", *title, *pinned]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
