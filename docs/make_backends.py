@@ -15,10 +15,10 @@ PAGE = Path(__file__).with_name("backends.md")
 
 HEAD = """# Backends
 
-What runs where. Made by `python docs/make_backends.py` from the verdicts that the automatic choice, the errors and the skipped
+What runs where. Made by `python docs/make_backends.py` from the verdicts that the automatic choice, errors and skipped
 tests read too; `metaindex doctor` shows those of your machine.
 
-`search(scorer="auto")` takes the first scorer below that can. Among instruction sets the C++ scorer takes the last row that says
+`search(scorer="auto")` takes the first scorer below that can. Of the instruction sets the C++ scorer takes the last that says
 yes for the codec; tests and benchmarks pin each of them. Every one is held to the reference scorer by tests/contract.
 
 """
