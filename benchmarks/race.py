@@ -32,6 +32,9 @@ MODULES = (
 OURS_DECODED, OURS_RECALL = 1e-4, 0.9
 PEERS_ORIGINAL, PEERS_RECALL = 0.05, 0.5
 
+# A case with slow contestants gets fewer rounds, never below three, so that the whole run stays a matter of minutes.
+LIMIT_SECONDS = 45
+
 
 def contestants() -> Iterator[tuple[str, Contestant | str]]:
     """Every contestant by name, or why its module can't be imported."""
@@ -80,7 +83,7 @@ def race(case: Case, seed: int, rounds: int, only: str, excluded: dict[str, str]
     def at_work(name: str) -> None:
         mark.write_text(name)
 
-    timings = interleave(searches, rounds=rounds, before_turn=at_work)
+    timings = interleave(searches, rounds=rounds, before_turn=at_work, limit_seconds=LIMIT_SECONDS)
     for name, timing in timings.items():
         rows[name] |= timing.row()
     return list(rows.values())

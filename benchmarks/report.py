@@ -31,7 +31,7 @@ def render(rows: list[dict[str, Any]]) -> str:
         f"# {machine['cpu']}, {machine['cores']} cores, {run['date'][:10]}",
         "",
         f"{', '.join(machine['flags'])}; {memory}; {machine['os']}; {machine['compiler']}; Python {machine['python']}; "
-        f"huge pages {machine['huge_pages']}; commit {run['commit']}; seed {run['seed']}; {rows[0]['rounds']} rounds.",
+        f"huge pages {machine['huge_pages']}; commit {run['commit']}; seed {run['seed']}; at most {rows[0]['rounds']} rounds.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version) + ".",
         "",
     ]

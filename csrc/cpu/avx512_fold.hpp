@@ -44,18 +44,21 @@ inline void fold(const TileJob& job, int64_t first, float* best, __m512 (&values
 }
 
 // Calls convert(to, codes, mask) for kNumbers codes at a time, which become 64 staged bytes; the mask has a bit for each code.
+// Column by column: a token has few, and one long loop over tokens beats many short ones.
 template <class Code, int kNumbers, class Convert>
 inline void stage_tokens(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst,
                          Convert convert) {
-    const uint64_t tail = (uint64_t{1} << (dims % kNumbers)) - 1;
-    for (const Span* span = spans; span != spans + count; ++span) {
-        const std::byte* token = span->codes + first * static_cast<int64_t>(sizeof(Code));
-        for (int64_t t = 0; t < span->tokens; ++t, token += token_bytes, dst += kStagedBytes) {
-            const Code* codes = reinterpret_cast<const Code*>(token);
-            int64_t i = 0;
-            std::byte* to = dst;
-            for (; i + kNumbers <= dims; i += kNumbers, to += 64) convert(to, codes + i, ~uint64_t{0});
-            if (tail) convert(to, codes + i, tail);
+    for (const Span* span = spans; span != spans + count; dst += span->tokens * kStagedBytes, ++span) {
+        const std::byte* column = span->codes + first * static_cast<int64_t>(sizeof(Code));
+        std::byte* to = dst;
+        for (int64_t left = dims; left > 0; left -= kNumbers) {
+            const uint64_t mask = left < kNumbers ? (uint64_t{1} << left) - 1 : ~uint64_t{0};
+#pragma GCC unroll 4
+            for (int64_t t = 0; t < span->tokens; ++t) {
+                convert(to + t * kStagedBytes, reinterpret_cast<const Code*>(column + t * token_bytes), mask);
+            }
+            column += kNumbers * static_cast<int64_t>(sizeof(Code));
+            to += 64;
         }
     }
 }

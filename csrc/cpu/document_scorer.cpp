@@ -132,13 +132,13 @@ void DocumentScorer::multiply(Block& block, const Block& later) {
     const int64_t token_bytes = table_.token_bytes();
     const bool in_place = kernel_.in_place && block.spans == 1 && block.count % kBlock == 0 &&
                           token_bytes % (kernel_.units_multiple * unit_bytes(kernel_.layout)) == 0;
-    for (int64_t dim = 0; groups_ && dim < slab_.dim(); dim += slab_.chunk_dims()) {
-        const int64_t dims = std::min(slab_.chunk_dims(), slab_.dim() - dim);
-        const int64_t offset = dim * itemsize(table_.codec);
-        if (!in_place) kernel_.stage(block.span, block.spans, token_bytes, dim, dims, staged_.get());
+    for (const Chunk& chunk : slab_.chunks()) {
+        if (!groups_) break;
+        const int64_t offset = chunk.first_dim * itemsize(table_.codec);
+        if (!in_place) kernel_.stage(block.span, block.spans, token_bytes, chunk.first_dim, chunk.dims, staged_.get());
         TileJob job;
-        job.units = slab_.units(dims);
-        job.panel = slab_.panel(dim, first_group_);
+        job.units = chunk.units;
+        job.panel = slab_.panel(chunk, first_group_);
         job.panel_stride = job.units * slab_.panel_unit();
         job.bias = slab_.bias(first_group_);
         job.groups = groups_;
@@ -152,10 +152,10 @@ void DocumentScorer::multiply(Block& block, const Block& later) {
         job.best_stride = stride_;
         job.next = later.token;
         job.next_offset = offset;
-        job.next_lines = (dims * itemsize(table_.codec) + 63) / 64;
+        job.next_lines = (chunk.dims * itemsize(table_.codec) + 63) / 64;
         job.partial = partial_.get();
-        job.first = dim == 0;
-        job.last = dim + dims == slab_.dim();
+        job.first = &chunk == &slab_.chunks().front();
+        job.last = &chunk == &slab_.chunks().back();
         kernel_.multiply(job);
     }
     block.spans = block.count = 0;

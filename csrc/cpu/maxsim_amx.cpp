@@ -91,19 +91,34 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     if constexpr (kGroups == 2) _tile_stored(1, sums01, 64);
     if constexpr (kBlocks == 2) _tile_stored(2, sums00 + kTileBytes, 64);
     if constexpr (kBlocks == 2 && kGroups == 2) _tile_stored(3, sums01 + kTileBytes, 64);
-    if (!job.last) return;
-    for (int b = 0; b < kBlocks; ++b) {
+}
+
+template <class Kind, int kGroups>
+inline void fold_blocks(const TileJob& job, int64_t group, int64_t first, int64_t last) {
+    for (int64_t at = first; at < last; at += kBlock) {
         for (int g = 0; g < kGroups; ++g) {
-            fold_block<Kind>(job, group + g, first + b * kBlock, sums00 + g * kPartialStride + b * kTileBytes);
+            fold_block<Kind>(job, group + g, at, job.partial + (group + g) * kPartialStride + at * kLanes * 4);
         }
     }
 }
 
+// Sums are folded one step late: loads that follow a tile's store at once would wait for it.
 template <class Kind, int kGroups>
 inline void multiply_groups(const TileJob& job, int64_t group) {
-    int64_t first = 0;
-    for (; first + kBlock < job.count; first += 2 * kBlock) multiply_block<Kind, 2, kGroups>(job, group, first);
-    if (first < job.count) multiply_block<Kind, 1, kGroups>(job, group, first);
+    int64_t first = 0, folded = 0;
+    while (first < job.count) {
+        const int64_t begun = first;
+        if (first + kBlock < job.count) {
+            multiply_block<Kind, 2, kGroups>(job, group, first);
+            first += 2 * kBlock;
+        } else {
+            multiply_block<Kind, 1, kGroups>(job, group, first);
+            first += kBlock;
+        }
+        if (job.last) fold_blocks<Kind, kGroups>(job, group, folded, begun);
+        folded = begun;
+    }
+    if (job.last) fold_blocks<Kind, kGroups>(job, group, folded, first);
 }
 
 template <class Kind>

@@ -23,7 +23,14 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
         next += count;
     }
     groups_ = (next + kLanes - 1) / kLanes;
-    const int64_t bytes = groups_ * (dim / chunk_dims() * units(chunk_dims()) + units(dim % chunk_dims())) * panel_unit();
+    const int64_t per_unit = unit_bytes(kernel.layout) / itemsize(kernel.element);
+    int64_t units = 0;
+    for (int64_t at = 0; at < dim; at += kStagedBytes / itemsize(kernel.element)) {
+        const int64_t dims = std::min(kStagedBytes / itemsize(kernel.element), dim - at);
+        chunks_.push_back({at, dims, round_up((dims + per_unit - 1) / per_unit, kernel.units_multiple), units});
+        units += chunks_.back().units;
+    }
+    const int64_t bytes = groups_ * units * panel_unit();
     panels_ = make_buffer<std::byte>(bytes);
     std::memset(panels_.get(), 0, static_cast<size_t>(bytes));
     scales_ = make_buffer<float>(groups_ * kLanes);
@@ -66,29 +73,20 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
 
 template <class Number, class Read>
 void Slab::pack(int64_t lane, Read read) {
+    constexpr int64_t number_bytes = sizeof(Number);
     const int64_t unit = unit_bytes(kernel_.layout);
-    const int64_t per_unit = unit / static_cast<int64_t>(sizeof(Number));
     const bool in_rows = kernel_.layout == Layout::rows;
-    for (int64_t first = 0; first < dim_; first += chunk_dims()) {
-        const int64_t dims = std::min(chunk_dims(), dim_ - first);
-        std::byte* to = panels_.get() + panel_offset(first, lane / kLanes) +
-                        position(kernel_.layout, lane % kLanes) * (in_rows ? units(dims) * unit : unit);
-        const int64_t stride = in_rows ? unit : panel_unit();
-        for (int64_t j = 0; j < dims; ++j) {
-            const Number number = static_cast<Number>(read(first + j));
-            std::memcpy(to + j / per_unit * stride + j % per_unit * static_cast<int64_t>(sizeof(Number)), &number, sizeof number);
+    const int64_t stride = in_rows ? unit : panel_unit();
+    for (const Chunk& chunk : chunks_) {
+        std::byte* to = panels_.get() + panel_offset(chunk, lane / kLanes) +
+                        position(kernel_.layout, lane % kLanes) * (in_rows ? chunk.units * unit : unit);
+        for (int64_t j = 0; j < chunk.dims; to += stride) {
+            for (int64_t at = 0; at < unit && j < chunk.dims; at += number_bytes, ++j) {
+                const Number number = static_cast<Number>(read(chunk.first_dim + j));
+                std::memcpy(to + at, &number, sizeof number);
+            }
         }
     }
-}
-
-int64_t Slab::units(int64_t dims) const {
-    const int64_t per_unit = unit_bytes(kernel_.layout) / itemsize(kernel_.element);
-    return round_up((dims + per_unit - 1) / per_unit, kernel_.units_multiple);
-}
-
-int64_t Slab::panel_offset(int64_t first_dim, int64_t group) const {
-    const int64_t before = first_dim / chunk_dims() * units(chunk_dims()) * groups_;
-    return (before + group * units(std::min(chunk_dims(), dim_ - first_dim))) * panel_unit();
 }
 
 }  // namespace metaindex

@@ -17,6 +17,14 @@ struct Lanes {
     int64_t count;
 };
 
+// A part of the dimension that is multiplied at once.
+struct Chunk {
+    int64_t first_dim;
+    int64_t dims;
+    int64_t units;        // padding counted in
+    int64_t units_before;  // of one lane, in earlier chunks
+};
+
 class Slab {
    public:
     // Packs queries [first, last). With `apart`, every query starts a group of its own, so that it can be scored alone.
@@ -31,11 +39,9 @@ class Slab {
     const Lanes& lanes(int64_t query) const { return lanes_[static_cast<size_t>(query)]; }
     int64_t used_lanes() const { return lanes_.empty() ? 0 : lanes_.back().first + lanes_.back().count; }
 
-    int64_t chunk_dims() const { return kStagedBytes / itemsize(kernel_.element); }
-    // How many units the chunk of `dims` numbers takes, padding counted in.
-    int64_t units(int64_t dims) const;
-    // The panel of a group for the chunk that starts at number `first_dim`; the next group's is `units * panel_unit()` bytes on.
-    const std::byte* panel(int64_t first_dim, int64_t group) const { return panels_.get() + panel_offset(first_dim, group); }
+    const std::vector<Chunk>& chunks() const { return chunks_; }
+    // The next group's panel is `chunk.units * panel_unit()` bytes on.
+    const std::byte* panel(const Chunk& chunk, int64_t group) const { return panels_.get() + panel_offset(chunk, group); }
     int64_t panel_unit() const { return kLanes * unit_bytes(kernel_.layout); }
     const int32_t* bias(int64_t group) const { return bias_ ? bias_.get() + group * panel_unit() / 4 : nullptr; }
 
@@ -55,13 +61,16 @@ class Slab {
    private:
     template <class Number, class Read>
     void pack(int64_t lane, Read read);
-    int64_t panel_offset(int64_t first_dim, int64_t group) const;
+    int64_t panel_offset(const Chunk& chunk, int64_t group) const {
+        return (chunk.units_before * groups_ + group * chunk.units) * panel_unit();
+    }
 
     const TileKernel& kernel_;
     int64_t dim_;
     int64_t first_;
     int64_t groups_ = 0;
     std::vector<Lanes> lanes_;
+    std::vector<Chunk> chunks_;
     Buffer<std::byte> panels_;
     Buffer<int32_t> bias_;
     Buffer<float> scales_;

@@ -11,6 +11,8 @@ from typing import Any
 # A thread pool that has slept, and caches that a neighbour has filled, make a turn's first call slower than the rest.
 WARM_UP_BELOW = 0.25  # seconds; slower calls don't notice, and a second one would double the length of a run
 
+_FEWEST_ROUNDS = 3
+
 
 @dataclass
 class Timing:
@@ -37,16 +39,21 @@ def interleave(
     turn_seconds: float = 0.2,
     max_calls: int = 20,
     pause: float = 0.01,
+    limit_seconds: float = float("inf"),
     before_turn: Callable[[str], None] | None = None,
 ) -> dict[str, Timing]:
     """Time the contestants, round by round, each round in a rotated order.
 
     A turn is one untimed call and then as many timed ones as fit ``turn_seconds``, 1 to ``max_calls``. ``pause`` seconds
-    before a turn let the threads of the one before go to sleep. An exception of a contestant passes through.
+    before a turn let the threads of the one before go to sleep. After ``limit_seconds`` no round but the first three starts.
+    An exception of a contestant passes through.
     """
     names = list(contestants)
     timings = {name: Timing() for name in names}
+    started = time.perf_counter()
     for round_ in range(rounds):
+        if round_ >= _FEWEST_ROUNDS and time.perf_counter() - started > limit_seconds:
+            break
         shift = round_ % max(1, len(names))
         for name in names[shift:] + names[:shift]:
             if before_turn is not None:

@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         with open(options.out, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
     if options.plot:
-        runs = [Run(row.answer.codec, row.answer.search, 1e3 * row.timing.median, row.answer.recall) for row in rows]
-        title = "Latency against budget: " + ", ".join(f"{value} {name}" for name, value in subject.description.items())
+        runs = [Run(_series(row.answer), row.answer.search, 1e3 * row.timing.median, row.answer.recall) for row in rows]
+        title = f"Latency against budget: {subject.description['documents']:,} documents, d = {subject.queries.shape[2]}"
         plot_tradeoff(runs, options.plot, title=title, quality=f"recall@{options.k} of the exact result")
     if options.json:
         print("\n".join(lines))
@@ -71,6 +71,10 @@ def run(options: argparse.Namespace) -> int:
         truth = "as stored" if options.index else "in float32"
         print(f"{sweeps.table(rows)}\n\n{_NOTES.format(k=options.k, truth=truth)}")
     return 0
+
+
+def _series(answer: sweeps.Answer) -> str:
+    return f"{answer.codec}, plans" if ">" in answer.search else answer.codec
 
 
 def _subject(options: argparse.Namespace) -> sweeps.Subject:
