@@ -70,7 +70,9 @@ def queries(tokens: Sequence[NDArray], codec_name: str, width: int | None = None
     return Queries(codec(codec_name).encode(padded), lengths)
 
 
-def request(asked: Queries, stored: Snapshot, codec_name: str, budget: tuple[int, int] | None = None, **rest: object) -> ScoreRequest:
+def request(
+    asked: Queries, stored: Snapshot, codec_name: str, budget: tuple[int, int] | None = None, **rest: object
+) -> ScoreRequest:
     """A request at ``budget``, or with every token."""
     whole = (max(1, asked.parts.codes.shape[1]), stored.levels.tokens)
     dim = asked.parts.codes.shape[2]

@@ -64,7 +64,8 @@ Array::Array(const py::handle& object, const Expected& expected) : info_(request
     for (size_t i = 0; fits && i < shape.size(); ++i) fits = expected.shape[i] < 0 || expected.shape[i] == shape[i];
     if (!fits || !matches(expected.number, info_.format, info_.itemsize)) {
         throw std::invalid_argument(std::string(expected.name) + ": expected " + name_of(expected.number) + " " +
-                                    text(expected.shape) + ", got buffer format '" + info_.format + "' and shape " + text(shape));
+                                    text(expected.shape) + ", got buffer format '" + info_.format + "' and shape " +
+                                    text(shape));
     }
     py::ssize_t contiguous = info_.itemsize;
     const size_t checked = expected.strided ? 1 : shape.size();

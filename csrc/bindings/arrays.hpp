@@ -25,7 +25,7 @@ struct Expected {
 
 // A borrowed view; the buffer stays locked as long as it lives.
 class Array {
-   public:
+ public:
     // Throws ValueError, naming the argument, what was expected and what came.
     Array(const py::handle& object, const Expected& expected);
 
@@ -36,7 +36,7 @@ class Array {
     int64_t shape(size_t axis) const { return static_cast<int64_t>(info_.shape[axis]); }
     int64_t stride(size_t axis) const { return static_cast<int64_t>(info_.strides[axis]); }
 
-   private:
+ private:
     py::buffer_info info_;
 };
 

@@ -58,9 +58,9 @@ std::unique_ptr<OwnedLevelTable> build(const std::string& codec, int64_t dim, st
             Level level{codes.data<const std::byte>(), nullptr, codes.shape(0)};
             if (level.rows > segment.rows) throw std::invalid_argument("codes: expected no more rows than the segment has");
             if (table.codec == Codec::int8) {
-                level.scales = owned->arrays
-                                   .emplace_back(parts[1], Expected{"scales", Number::float32, {level.rows, table.widths[l]}})
-                                   .data<const float>();
+                level.scales =
+                    owned->arrays.emplace_back(parts[1], Expected{"scales", Number::float32, {level.rows, table.widths[l]}})
+                        .data<const float>();
             }
             segment.levels.push_back(level);
         }

@@ -12,8 +12,8 @@ namespace {
 
 // The arrays of a call, checked against one another.
 struct Call {
-    Call(const OwnedLevelTable& owned, const py::object& codes, const py::object& scales, const py::object& lengths, int64_t r_q,
-         int64_t r_c, const py::object& answer_scores, const py::object& answer_rows, const py::object& allow,
+    Call(const OwnedLevelTable& owned, const py::object& codes, const py::object& scales, const py::object& lengths,
+         int64_t r_q, int64_t r_c, const py::object& answer_scores, const py::object& answer_rows, const py::object& allow,
          const std::optional<std::string>& isa, int num_threads)
         : table(owned.table), budget{r_q, r_c}, run{isa_of(isa, table.codec), threads_of(num_threads)} {
         if (r_q < 1 || r_c < 1) throw std::invalid_argument("budget: expected r_q and r_c of at least 1");

@@ -21,7 +21,8 @@ void register_topk(py::module_& module) {
                  best.shape(1), best.data<float>(), columns.data<int64_t>(), threads);
         },
         py::arg("scores"), py::arg("sequence"), py::arg("out_scores"), py::arg("out_columns"), py::arg("num_threads") = 1,
-        "The k best columns of scores float32 [B, N], best first: fills out_scores float32 and out_columns int64, both [B, k].\n\n"
+        "The k best columns of scores float32 [B, N], best first: fills out_scores float32 and out_columns int64, both [B, "
+        "k].\n\n"
         "Equal scores rank by sequence int64 [N], or by column where it is None; -inf and NaN are left out.");
 }
 

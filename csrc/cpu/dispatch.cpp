@@ -7,8 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cpuid.h>
+#include <cerrno>
 #include <cstring>
 #endif
 
@@ -18,7 +18,8 @@ namespace {
 #if defined(METAINDEX_X86_KERNELS)
 
 Feature need(bool there, const char* what) {
-    return there ? Feature{true, std::string("has ") + what} : Feature{false, std::string("this processor or system lacks ") + what};
+    return there ? Feature{true, std::string("has ") + what}
+                 : Feature{false, std::string("this processor or system lacks ") + what};
 }
 
 bool has_avx512() {

@@ -77,7 +77,8 @@ void DocumentScorer::add_document(const Segment& segment, size_t level, int64_t 
     const int64_t start = table_.starts[level], width = table_.widths[level];
     const int64_t tokens = std::min({width, r_c_ - start, segment.lengths[row] - start});
     const Level& from = segment.levels[level];
-    add(from.codes + row * width * table_.token_bytes(), from.scales ? from.scales + row * width : nullptr, tokens, slot, tokens);
+    add(from.codes + row * width * table_.token_bytes(), from.scales ? from.scales + row * width : nullptr, tokens, slot,
+        tokens);
 }
 
 void DocumentScorer::add(const std::byte* codes, const float* scales, int64_t tokens, int64_t slot, int64_t per_slot) {

@@ -15,7 +15,7 @@ struct Document {
 };
 
 class DocumentScorer {
-   public:
+ public:
     // Scores up to `capacity` documents at once against at most `groups` neighbouring groups of the slab.
     DocumentScorer(const LevelTable& table, const Slab& slab, int64_t r_c, int64_t groups, int64_t capacity);
     ~DocumentScorer();
@@ -32,7 +32,7 @@ class DocumentScorer {
         return best_.get() + i * stride_ + (lanes.first - first_group_ * kLanes);
     }
 
-   private:
+ private:
     // Tokens collected for one job.
     struct Block {
         int64_t spans = 0;

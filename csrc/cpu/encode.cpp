@@ -50,9 +50,8 @@ void encode_bfloat16(TokenView<const float> tokens, TokenShape shape, TokenView<
 
 void encode_int8(TokenView<const float> tokens, TokenShape shape, TokenView<int8_t> codes, TokenView<float> scales, Run run) {
     const auto encode = encoders(run.isa).int8;
-    each_token(shape, run.num_threads, [&](int64_t o, int64_t i) {
-        *scales.token(o, i) = encode(tokens.token(o, i), shape.dim, codes.token(o, i));
-    });
+    each_token(shape, run.num_threads,
+               [&](int64_t o, int64_t i) { *scales.token(o, i) = encode(tokens.token(o, i), shape.dim, codes.token(o, i)); });
 }
 
 }  // namespace metaindex

@@ -43,11 +43,18 @@ void bfloat16(const float* token, int64_t dim, uint16_t* codes) {
 float largest(const float* token, int64_t dim) {
     const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
     __m256 most = _mm256_setzero_ps();
+    int64_t i = 0;
+    for (; i + kNumbers <= dim; i += kNumbers) {
+        most = _mm256_max_ps(most, _mm256_and_ps(_mm256_loadu_ps(token + i), magnitude));
+    }
     float lanes[kNumbers];
-    each(token, dim, lanes, [&](float*, __m256 numbers) { most = _mm256_max_ps(most, _mm256_and_ps(numbers, magnitude)); });
     _mm256_storeu_ps(lanes, most);
     float found = 0;
     for (const float lane : lanes) found = lane > found ? lane : found;
+    for (; i < dim; ++i) {
+        const float size = token[i] < 0 ? -token[i] : token[i];
+        found = size > found ? size : found;
+    }
     return found;
 }
 

@@ -130,16 +130,15 @@ void multiply_tiles(const TileJob& job) {
 
 template <int kItemBytes>
 void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst) {
-    stage_tokens<int8_t, 64>(spans, count, token_bytes, first * kItemBytes, dims * kItemBytes, dst,
-                             [](std::byte* to, const int8_t* from, uint64_t mask) {
-                                 _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(mask, from));
-                             });
+    stage_tokens<int8_t, 64>(
+        spans, count, token_bytes, first * kItemBytes, dims * kItemBytes, dst,
+        [](std::byte* to, const int8_t* from, uint64_t mask) { _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(mask, from)); });
 }
 
 template <class Kind, int kItemBytes>
-constexpr TileKernel kernel{"amx",      Kind::element,    Layout::quads,     false,
-                            true,       kTileUnits,       kMaxStagedTokens,  stage<kItemBytes>,
-                            multiply_tiles<Kind>, enter,  leave};
+constexpr TileKernel kernel{
+    "amx", Kind::element, Layout::quads, false, true, kTileUnits, kMaxStagedTokens, stage<kItemBytes>, multiply_tiles<Kind>,
+    enter, leave};
 
 }  // namespace
 

@@ -39,7 +39,8 @@ inline void fold(const TileJob& job, int64_t first, float* best, const typename 
         for (int half = 0; half < 2; ++half) {
             __m256 most = Kind::similarity(sums[0][half], job.scales + first);
 #pragma GCC unroll 4
-            for (int t = 1; t < kTokens; ++t) most = _mm256_max_ps(Kind::similarity(sums[t][half], job.scales + first + t), most);
+            for (int t = 1; t < kTokens; ++t)
+                most = _mm256_max_ps(Kind::similarity(sums[t][half], job.scales + first + t), most);
             raise(best + slots[0] * job.best_stride + 8 * half, most);
         }
         return;
@@ -123,9 +124,8 @@ void stage_float32(const Span* spans, int64_t count, int64_t token_bytes, int64_
 }
 
 void stage_float16(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst) {
-    stage_tokens<uint16_t, 8>(spans, count, token_bytes, first, dims, dst, [](std::byte* to, const uint16_t* from) {
-        Floats::store(to, _mm256_cvtph_ps(load128(from)));
-    });
+    stage_tokens<uint16_t, 8>(spans, count, token_bytes, first, dims, dst,
+                              [](std::byte* to, const uint16_t* from) { Floats::store(to, _mm256_cvtph_ps(load128(from))); });
 }
 
 void stage_bfloat16(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst) {
@@ -135,9 +135,8 @@ void stage_bfloat16(const Span* spans, int64_t count, int64_t token_bytes, int64
 }
 
 void stage_int8(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst) {
-    stage_tokens<int8_t, 16>(spans, count, token_bytes, first, dims, dst, [](std::byte* to, const int8_t* from) {
-        store256(to, _mm256_cvtepi8_epi16(load128(from)));
-    });
+    stage_tokens<int8_t, 16>(spans, count, token_bytes, first, dims, dst,
+                             [](std::byte* to, const int8_t* from) { store256(to, _mm256_cvtepi8_epi16(load128(from))); });
 }
 
 constexpr TileKernel with_floats(decltype(TileKernel::stage) stage) {

@@ -66,8 +66,6 @@ constexpr TileKernel kKernels[4][2] = {
 
 }  // namespace
 
-const TileKernel* kernel_avx512(Codec codec, int64_t lanes) {
-    return &kKernels[static_cast<int>(codec)][lanes <= kLanes];
-}
+const TileKernel* kernel_avx512(Codec codec, int64_t lanes) { return &kKernels[static_cast<int>(codec)][lanes <= kLanes]; }
 
 }  // namespace metaindex

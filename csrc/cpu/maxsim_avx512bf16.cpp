@@ -20,10 +20,10 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
                                });
 }
 
-constexpr TileKernel kQuads{"avx512bf16 quads", Element::bfloat16, Layout::quads,         false,   false,  1,
-                            2 * kBlock,         stage,             multiply_quads<Pairs>, nullptr, nullptr};
-constexpr TileKernel kPairs{"avx512bf16 pairs", Element::bfloat16, Layout::pairs,         false,   false,  1,
-                            2 * kBlock,         stage,             multiply_pairs<Pairs>, nullptr, nullptr};
+constexpr TileKernel kQuads{"avx512bf16 quads",    Element::bfloat16, Layout::quads, false, false, 1, 2 * kBlock, stage,
+                            multiply_quads<Pairs>, nullptr,           nullptr};
+constexpr TileKernel kPairs{"avx512bf16 pairs",    Element::bfloat16, Layout::pairs, false, false, 1, 2 * kBlock, stage,
+                            multiply_pairs<Pairs>, nullptr,           nullptr};
 
 }  // namespace
 

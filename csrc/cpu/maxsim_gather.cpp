@@ -44,7 +44,7 @@ Document locate(const LevelTable& table, int64_t row, int64_t place) {
 }
 
 class Gather {
-   public:
+ public:
     Gather(const LevelTable& table, Candidates candidates, const uint8_t* allow, bool once)
         : table_(table), candidates_(candidates), allow_(allow), once_(once) {}
 
@@ -57,8 +57,7 @@ class Gather {
         const int64_t tokens = budget_tokens(table_, r_c);
         const int64_t size = piece_size(lists * candidates_.count, tokens * table_.token_bytes(), groups, num_threads);
         const int64_t pieces = (candidates_.count + size - 1) / size;
-        const int threads =
-            useful_threads(num_threads, lists * pieces, lists * candidates_.count, tokens, table_.dim, groups);
+        const int threads = useful_threads(num_threads, lists * pieces, lists * candidates_.count, tokens, table_.dim, groups);
         if (once_) mark(first_list, lists, threads);
         Sink sink(slab, answer, threads);
         std::atomic<int64_t> next{0};
@@ -84,7 +83,7 @@ class Gather {
         sink.finish(num_threads);
     }
 
-   private:
+ private:
     static int64_t widest(const Slab& slab) {
         int64_t most = 0;
         for (int64_t query = 0; query < slab.queries(); ++query) most = std::max(most, slab.lanes(query).count);

@@ -68,17 +68,8 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
 }
 
 template <Codec codec, class Code>
-constexpr TileKernel floats{"generic",
-                            Element::float32,
-                            Layout::quads,
-                            false,
-                            false,
-                            1,
-                            2 * kBlock,
-                            stage<codec, Code, float>,
-                            multiply<float, Float4>,
-                            nullptr,
-                            nullptr};
+constexpr TileKernel floats{"generic",  Element::float32,          Layout::quads,           false,   false,  1,
+                            2 * kBlock, stage<codec, Code, float>, multiply<float, Float4>, nullptr, nullptr};
 constexpr TileKernel integers{"generic",
                               Element::int32,
                               Layout::quads,

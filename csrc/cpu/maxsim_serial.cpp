@@ -66,8 +66,8 @@ void stage(const Span* spans, int64_t count, int64_t token_bytes, int64_t first,
 }
 
 template <Codec codec, class Kind>
-constexpr TileKernel kernel{"serial", Kind::element,    Layout::quads, false, false, 1, kBlock, stage<codec>, multiply<Kind>,
-                            nullptr,  nullptr};
+constexpr TileKernel kernel{"serial", Kind::element, Layout::quads,  false,   false,  1,
+                            kBlock,   stage<codec>,  multiply<Kind>, nullptr, nullptr};
 
 }  // namespace
 

@@ -11,7 +11,7 @@
 namespace metaindex {
 
 class Sink {
-   public:
+ public:
     Sink(const Slab& slab, Answer answer, int workers);
 
     bool keeps_best() const { return answer_.rows != nullptr; }
@@ -23,7 +23,7 @@ class Sink {
     // Merges what the workers hold into the answer.
     void finish(int num_threads);
 
-   private:
+ private:
     template <class Where>
     void take_each(int worker, int64_t query, const DocumentScorer& scorer, int64_t count, Where where);
 

@@ -44,7 +44,7 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
         for (int64_t i = 0; i < lanes.count; ++i) {
             const int64_t lane = lanes.first + i;
             const std::byte* codes = queries.codes + (b * queries.tokens + i) * dim * itemsize(codec);
-            if (queries.scales) scales_[static_cast<size_t>(lane)] = queries.scales[b * queries.tokens + i];
+            if (codec == Codec::int8) scales_[static_cast<size_t>(lane)] = queries.scales[b * queries.tokens + i];
             const auto* bytes8 = reinterpret_cast<const int8_t*>(codes);
             const auto* halves = reinterpret_cast<const uint16_t*>(codes);
             const auto* floats = reinterpret_cast<const float*>(codes);

@@ -21,15 +21,15 @@ struct Lanes {
 struct Chunk {
     int64_t first_dim;
     int64_t dims;
-    int64_t units;        // padding counted in
+    int64_t units;         // padding counted in
     int64_t units_before;  // of one lane, in earlier chunks
 };
 
 class Slab {
-   public:
+ public:
     // Packs queries [first, last). With `apart`, every query starts a group of its own, so that it can be scored alone.
-    Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, const TileKernel& kernel, int64_t first, int64_t last,
-         bool apart);
+    Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, const TileKernel& kernel, int64_t first,
+         int64_t last, bool apart);
 
     const TileKernel& kernel() const { return kernel_; }
     int64_t dim() const { return dim_; }
@@ -58,7 +58,7 @@ class Slab {
         return sum;
     }
 
-   private:
+ private:
     template <class Number, class Read>
     void pack(int64_t lane, Read read);
     int64_t panel_offset(const Chunk& chunk, int64_t group) const {

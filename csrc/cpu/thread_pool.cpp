@@ -24,7 +24,7 @@ struct Task {
 };
 
 class Pool {
-   public:
+ public:
     void run(int workers, const std::function<void(int)>& body) {
         Task task{&body, 1, workers, 0, nullptr, {}};
         {
@@ -40,7 +40,7 @@ class Pool {
         if (task.error) std::rethrow_exception(task.error);
     }
 
-   private:
+ private:
     void grow(int threads) {
         sigset_t all, before;
         sigfillset(&all);

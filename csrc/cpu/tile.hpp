@@ -2,8 +2,8 @@
 //
 // Query tokens are packed into groups of 16 lanes ("panels"), document tokens are staged in blocks. A kernel multiplies panels
 // with blocks and folds the products into running maxima, one per (document, lane). Both sides are cut along the dimension into
-// units of a few bytes: in a panel, unit u of all 16 lanes is one run of memory; in a staged token the units follow one another.
-// Long tokens are taken in chunks that fit the first-level cache.
+// units of a few bytes: in a panel, unit u of all 16 lanes is one run of memory; in a staged token the units follow one
+// another. Long tokens are taken in chunks that fit the first-level cache.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,8 @@ struct Span {
 };
 
 // How a panel keeps its lanes. `quads`: units of 4 bytes, one vector of 16 lanes. `pairs`: units of 8 bytes, two vectors of 8
-// lanes, whose halves are added at the end; half as many loads of document tokens feed as many multiplications, which pays for a
-// single group. `rows`: each lane's chunk in one piece, for kernels that go along the dimension.
+// lanes, whose halves are added at the end; half as many loads of document tokens feed as many multiplications, which pays for
+// a single group. `rows`: each lane's chunk in one piece, for kernels that go along the dimension.
 enum class Layout : uint8_t { quads, pairs, rows };
 
 inline constexpr int64_t unit_bytes(Layout layout) { return layout == Layout::pairs ? 8 : 4; }
@@ -55,19 +55,19 @@ struct TileJob {
     int64_t panel_stride;  // bytes between groups
     const int32_t* bias;   // where accumulators start: the first vectors of each group; null for zero
     int64_t groups;
-    int64_t lanes;         // lanes in use; only kernels of layout `rows` look at it
+    int64_t lanes;  // lanes in use; only kernels of layout `rows` look at it
     const std::byte* tokens;
     int64_t token_stride;  // bytes; kStagedBytes unless the kernel reads in place
     int64_t units;
-    int64_t count;         // 1..kMaxStagedTokens; rows up to the next multiple of kBlock are readable
-    const float* scales;   // [count], meaningless without scales; readable like the rows
-    const int32_t* slots;  // [count], the document of each token; readable like the rows
-    float* best;           // running maxima [slot][best_stride]
-    int64_t best_stride;   // groups of the slab * kLanes
+    int64_t count;                 // 1..kMaxStagedTokens; rows up to the next multiple of kBlock are readable
+    const float* scales;           // [count], meaningless without scales; readable like the rows
+    const int32_t* slots;          // [count], the document of each token; readable like the rows
+    float* best;                   // running maxima [slot][best_stride]
+    int64_t best_stride;           // groups of the slab * kLanes
     const std::byte* const* next;  // [count rounded up to kBlock]: where tokens lie that come soon, to be prefetched
     int64_t next_offset;           // bytes into each of them
     int64_t next_lines;            // cache lines of each of them
-    std::byte* partial;    // accumulators between chunks: kPartialStride for each group, the rest is the kernel's choice
+    std::byte* partial;  // accumulators between chunks: kPartialStride for each group, the rest is the kernel's choice
     bool first;
     bool last;
 };
@@ -92,10 +92,10 @@ struct TileKernel {
     const char* name;
     Element element;
     Layout layout;
-    bool unsigned_tokens;   // int8 codes are staged with 128 added; the panel's bias takes it back
-    bool in_place;          // tokens whose units need no padding are read where they lie
-    int64_t units_multiple; // units of a token are padded to a multiple of this
-    int64_t staged_tokens;  // how many tokens a job takes at most
+    bool unsigned_tokens;    // int8 codes are staged with 128 added; the panel's bias takes it back
+    bool in_place;           // tokens whose units need no padding are read where they lie
+    int64_t units_multiple;  // units of a token are padded to a multiple of this
+    int64_t staged_tokens;   // how many tokens a job takes at most
     Stage stage;
     void (*multiply)(const TileJob& job);
     void (*enter)();  // around a thread's work; null where the processor keeps no state

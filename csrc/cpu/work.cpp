@@ -11,8 +11,8 @@ namespace {
 constexpr int64_t kPieceBytes = 1024 * 1024;
 constexpr int64_t kMaximaBytes = 256 * 1024;
 constexpr int64_t kHeldBytes = 64 * 1024 * 1024;
-constexpr int64_t kHeldEntryBytes = 48;         // an entry, and its copy while the threads' entries are merged
-constexpr int64_t kWorthAThread = 8'000'000;    // multiplications: some tens of microseconds, as waking takes
+constexpr int64_t kHeldEntryBytes = 48;       // an entry, and its copy while the threads' entries are merged
+constexpr int64_t kWorthAThread = 8'000'000;  // multiplications: some tens of microseconds, as waking takes
 
 }  // namespace
 

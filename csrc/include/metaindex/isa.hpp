@@ -12,8 +12,7 @@ namespace metaindex {
 // In rising order of preference. `serial` is the plain truth; `generic` is the compiler's own vectors, for any processor.
 enum class Isa : uint8_t { serial, generic, avx2, avx512, avx512vnni, avx512bf16, amx };
 
-inline constexpr Isa kIsas[] = {Isa::serial,     Isa::generic,Isa::avx2, Isa::avx512,
-                                Isa::avx512vnni, Isa::avx512bf16, Isa::amx};
+inline constexpr Isa kIsas[] = {Isa::serial, Isa::generic, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512bf16, Isa::amx};
 
 struct Feature {
     bool ok;

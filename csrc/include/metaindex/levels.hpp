@@ -10,9 +10,7 @@ namespace metaindex {
 // How the numbers of a token are kept. bfloat16 is the upper half of a float32.
 enum class Codec : uint8_t { float32, float16, bfloat16, int8 };
 
-inline constexpr int64_t itemsize(Codec codec) {
-    return codec == Codec::float32 ? 4 : codec == Codec::int8 ? 1 : 2;
-}
+inline constexpr int64_t itemsize(Codec codec) { return codec == Codec::float32 ? 4 : codec == Codec::int8 ? 1 : 2; }
 
 // Codes [rows, width, dim] and, for int8, scales [rows, width]; both contiguous. Row r is row r of the segment.
 struct Level {

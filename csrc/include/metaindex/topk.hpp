@@ -13,13 +13,11 @@ struct Entry {
     int64_t row;
 };
 
-inline bool better(const Entry& a, const Entry& b) {
-    return a.score != b.score ? a.score > b.score : a.sequence < b.sequence;
-}
+inline bool better(const Entry& a, const Entry& b) { return a.score != b.score ? a.score > b.score : a.sequence < b.sequence; }
 
 // Collects entries and keeps the k best. The order is total, so the result does not depend on the order of pushes.
 class TopK {
-   public:
+ public:
     explicit TopK(int64_t k) : k_(k) {}
 
     // Whether an entry of that score may still be among the best.
@@ -30,7 +28,7 @@ class TopK {
 
     const std::vector<Entry>& entries() const { return entries_; }
 
-   private:
+ private:
     void append(const Entry& entry);
 
     int64_t k_;
