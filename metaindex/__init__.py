@@ -7,10 +7,22 @@ says. Importing this package needs numpy only.
 from metaindex.errors import MetaIndexError
 from metaindex.index import Document, MetaIndex
 from metaindex.nesting import nest
-from metaindex.planning.plan import Plan
+from metaindex.planning.plan import Coarse, Exact, Plan, Stage
 from metaindex.result import SearchResult
 from metaindex.types import Budget, Levels
 
 __version__ = "0.1.0"
 
-__all__ = ["Budget", "Document", "Levels", "MetaIndex", "MetaIndexError", "Plan", "SearchResult", "nest"]
+__all__ = [
+    "Budget",
+    "Coarse",
+    "Document",
+    "Exact",
+    "Levels",
+    "MetaIndex",
+    "MetaIndexError",
+    "Plan",
+    "SearchResult",
+    "Stage",
+    "nest",
+]

@@ -76,7 +76,7 @@ def maxsim_gather(
     isa: str | None = None,
     num_threads: int = 1,
 ) -> None:
-    """Score queries against ``candidates`` int64 [B, C] or [1, C]; -1 is none. As ``maxsim_scan``; repeats count once among the best."""
+    """As ``maxsim_scan`` over ``candidates`` int64 [B, C] or [1, C]; -1 is none. Repeats count once among the best."""
 
 def topk(
     scores: NDArray[Any],
@@ -98,4 +98,4 @@ def encode(
     isa: str | None = None,
     num_threads: int = 1,
 ) -> None:
-    """Encode tokens float32 [n, m, d] into codes [n, m, d] and scales float32 [n, m]; the first two axes may have any strides."""
+    """Encode tokens float32 [n, m, d] into codes [n, m, d] and scales float32 [n, m]; all but the last axis may be strided."""

@@ -7,14 +7,15 @@ float32 with the number of tokens of each document or query. Inner layers trust 
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.checks import is_torch
 from metaindex.codecs import Codec
+from metaindex.codecs.base import LARGEST_NUMBER
 from metaindex.errors import FilterError, NonFiniteError, ShapeError
 
 MAX_ID_BYTES = 1024
@@ -74,27 +75,24 @@ def queries(vectors: Any, expected: Expected) -> Tokens:
     return _checked(array[None] if array.ndim == 2 else array, None, expected)
 
 
-def integer(name: str, value: Any, least: int) -> int:
-    """``value`` as an integer of at least ``least``. Raises TypeError or ValueError."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name}: expected at least {least}, got {number}")
-    return number
-
-
-def ids(values: Any, argument: str = "ids") -> NDArray:
-    """Ids as int64 [N] or as an object array of ``str`` [N]; an empty list gives int64.
+def ids(values: Any, argument: str = "ids", kind: str | None = None) -> NDArray:
+    """Ids as int64 [N] or as an object array of ``str`` [N]; an empty list gives int64, or what ``kind`` says.
 
     Raises:
-        TypeError: not integers or text, or both. ShapeError: not one-dimensional.
+        TypeError: not integers or text, both, or not of the index's ``kind``. ShapeError: not one-dimensional.
         ValueError: a negative integer, one above 2**63 - 1, or text over 1,024 bytes of UTF-8.
     """
-    if _is_torch(values):
+    array = _ids(values, argument)
+    if not len(array):
+        return array.astype(object) if kind == "text" else array.astype(np.int64)
+    given = "text" if array.dtype == object else "int"
+    if kind not in (None, given):
+        raise TypeError(f"{argument}: this index has {kind} ids, got {given} ids; give ids of the same kind")
+    return array
+
+
+def _ids(values: Any, argument: str) -> NDArray:
+    if is_torch(values):
         values = values.detach().cpu().numpy()
     if isinstance(values, (str, bytes)) or not isinstance(values, (Iterable, np.ndarray)):
         raise TypeError(f"{argument}: expected a list of integers or of text, got {type(values).__name__}")
@@ -103,26 +101,60 @@ def ids(values: Any, argument: str = "ids") -> NDArray:
     if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
         return _integer_ids(values, argument)
     items = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    if all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in items):
+    if all(type(item) is int for item in items):
         return _integer_ids(items, argument)
     if all(isinstance(item, str) for item in items):
         return _text_ids(items, argument)
+    if all(_is_integer(item) for item in items):
+        return _integer_ids([int(item) for item in items], argument)
     kinds = ", ".join(sorted({type(item).__name__ for item in items}))
     raise TypeError(f"{argument}: expected all integers or all text, got {kinds}")
 
 
-def id_lists(values: Any, batch: int) -> list[NDArray]:
-    """One list of ids for all queries, or one for each of ``batch`` queries; raises as ``ids`` does.
+class IdList(NamedTuple):
+    """Ids [n], and the places int64 [n] at which they stood in a list of ``length``: a missing hit is left out."""
+
+    ids: NDArray
+    places: NDArray[np.int64]
+    length: int
+
+
+def id_lists(values: Any, batch: int, argument: str, kind: str | None) -> list[IdList]:
+    """One list of ids for all queries, or one for each of ``batch`` queries; -1 and ``None``, as results are padded with, are
+    empty places. Raises as ``ids`` does.
 
     Raises:
         ShapeError: several lists, but not one for each query.
     """
-    items = values if isinstance(values, (list, tuple, np.ndarray)) or _is_torch(values) else list(values)
-    if not len(items) or isinstance(items[0], (str, int, np.integer)) or np.ndim(items[0]) == 0:
-        return [ids(items)]
+    if is_torch(values):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{argument}: expected a list of ids, or one for each query, got {type(values).__name__}")
+    items = values if isinstance(values, np.ndarray) else list(values)
+    flat = items.ndim == 1 if isinstance(items, np.ndarray) else not any(map(_is_list, items))
+    if flat:
+        return [_id_list(items, argument, kind)]
     if len(items) != batch:
-        raise ShapeError(f"ids: expected one list, or one for each of {batch} queries, got {len(items)} lists")
-    return [ids(each) for each in items]
+        raise ShapeError(f"{argument}: expected one list, or one for each of {batch} queries, got {len(items)} lists")
+    return [_id_list(each, argument, kind) for each in items]
+
+
+def _is_list(item: Any) -> bool:
+    return isinstance(item, (list, tuple, np.ndarray)) or (is_torch(item) and item.ndim > 0)
+
+
+def _id_list(values: Any, argument: str, kind: str | None) -> IdList:
+    if is_torch(values):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{argument}: expected a list of ids for each query, got {type(values).__name__}")
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        known = np.flatnonzero(values != -1)
+        return IdList(ids(values[known], argument, kind), known, len(values))
+    items = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    places = [place for place, item in enumerate(items) if item is not None and not (type(item) is int and item == -1)]
+    kept = items if len(places) == len(items) else [items[place] for place in places]
+    return IdList(ids(kept, argument, kind), np.array(places, dtype=np.int64), len(items))
 
 
 def metadata(values: Any) -> Iterator[str | None]:
@@ -138,7 +170,7 @@ def metadata(values: Any) -> Iterator[str | None]:
 
 def mask(value: Any, count: int) -> NDArray[np.bool_] | None:
     """``value`` as a boolean mask [count] if it is one, else ``None``. Raises ShapeError for another length."""
-    if _is_torch(value):
+    if is_torch(value):
         value = value.detach().cpu().numpy()
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, (bool, np.bool_)) for item in value):
         value = np.array(value, dtype=bool)
@@ -154,37 +186,26 @@ def filter_ids(value: Any, kind: str | None) -> NDArray:
     if isinstance(value, Mapping):
         raise FilterError("filter: expected a list of ids or a boolean mask, got a dict; metadata fields can't be filtered by")
     try:
-        named = ids(value, "filter")
+        return ids(value, "filter", kind)
     except TypeError as error:
         raise FilterError(f"{error}; a filter is a list of ids or a boolean mask") from None
-    if len(named) and kind is not None and (named.dtype == object) != (kind == "text"):
-        raise FilterError(f"filter: this index has {kind} ids, got ids of the other kind")
-    return named
 
 
 def like(values: NDArray, model: Any) -> Any:
     """``values`` as a torch tensor on the device of ``model`` where that is one (or a list that starts with one)."""
     if isinstance(model, (list, tuple)) and model:
         model = model[0]
-    if not _is_torch(model) or values.dtype == object:
+    if not is_torch(model) or values.dtype == object:
         return values
     import torch
 
     return torch.from_numpy(values).to(model.device)
 
 
-def _is_torch(value: Any) -> bool:
-    # Looked up by name: torch is optional and slow to import, and a tensor can't exist unless somebody imported it.
-    return any(base.__module__.split(".")[0] == "torch" and base.__name__ == "Tensor" for base in type(value).__mro__)
-
-
 def _array(value: Any, argument: str) -> NDArray:
     """``value`` as a float array of any rank, not yet checked otherwise; no copy where none is needed."""
-    if _is_torch(value):
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":
-            value = value.float()  # numpy has no bfloat16; float32 holds it exactly
-        value = value.numpy()
+    if is_torch(value):
+        value = _from_torch(value, argument)
     if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16":
         value = value.astype(np.float32)
     array = value if isinstance(value, np.ndarray) else _from_nested(value, argument)
@@ -192,6 +213,18 @@ def _array(value: Any, argument: str) -> NDArray:
         raise TypeError(
             f"{argument}: expected float16, float32, float64 or torch bfloat16 numbers, got {array.dtype}; convert them first"
         )
+    return array
+
+
+def _from_torch(value: Any, argument: str) -> NDArray:
+    try:
+        value = value.detach().cpu().resolve_conj().resolve_neg()
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()  # numpy has no bfloat16; float32 holds it exactly
+        array: NDArray = value.numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"{argument}: expected a dense torch tensor of floats, got {value.dtype} ({reason})") from None
     return array
 
 
@@ -253,7 +286,8 @@ def _checked(array: NDArray, lengths: NDArray[np.int32] | None, expected: Expect
         raise ShapeError(f"{expected.argument}: expected {expected.describe(str(array.shape))}")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(array, dtype=np.float32)
-    _refuse_non_finite(values, expected, first)
+    # What is normalised first fits any codec.
+    _refuse_non_finite(values, LARGEST_NUMBER if expected.normalize else expected.codec.limit, expected, first)
     if expected.normalize:
         values = _normalized(values)
     return Tokens(values, _lengths(count, tokens) if lengths is None else lengths)
@@ -263,15 +297,15 @@ def _lengths(count: int, tokens: int) -> NDArray[np.int32]:
     return np.full(count, tokens, dtype=np.int32)
 
 
-def _refuse_non_finite(values: NDArray[np.float32], expected: Expected, first: int) -> None:
+def _refuse_non_finite(values: NDArray[np.float32], limit: float, expected: Expected, first: int) -> None:
     # Two reductions that NaN and infinity pass through are cheaper than a mask as large as the data.
-    if not values.size or max(float(values.max()), -float(values.min())) <= expected.codec.limit:
+    if not values.size or max(float(values.max()), -float(values.min())) <= limit:
         return
-    bad = np.argwhere(~(np.abs(values) <= expected.codec.limit))
+    bad = np.argwhere(~(np.abs(values) <= limit))
     bad[:, 0] += first
     places = ", ".join(str(tuple(map(int, place))) for place in bad[:3])
     raise NonFiniteError(
-        f"{expected.argument}: expected finite numbers that {expected.codec.name} can hold (up to {expected.codec.limit:.5g}), "
+        f"{expected.argument}: expected finite numbers up to {limit:.5g} for {expected.codec.name}, "
         f"got {len(bad)} others, first at {places}"
     )
 
@@ -293,6 +327,13 @@ def _integer_ids(values: Any, argument: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def _is_integer(item: Any) -> bool:
+    """numpy integers and zero-dimensional integer tensors; not bool in any form."""
+    if isinstance(item, np.generic) or is_torch(item):
+        return not getattr(item, "ndim", 0) and "int" in str(item.dtype)
+    return type(item) is int
+
+
 def _text_ids(items: list[str], argument: str) -> NDArray:
     for number, item in enumerate(items):
         try:
@@ -312,8 +353,10 @@ def _json(item: Any, number: int) -> str | None:
     if not isinstance(item, Mapping) or not all(isinstance(key, str) for key in item):
         raise TypeError(f"metadata[{number}]: expected a dict with text keys, or None, got {type(item).__name__}")
     try:
-        return json.dumps(dict(item), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
+        text = json.dumps(dict(item), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+        return text
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"metadata[{number}]: {error}") from None
     except TypeError as error:
         raise TypeError(f"metadata[{number}]: expected JSON values: {error}") from None

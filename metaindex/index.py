@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex import door
+from metaindex.checks import integer
+from metaindex.codecs import Codec, compiled
 from metaindex.codecs import codec as find_codec
-from metaindex.codecs import compiled
 from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.explain import Explanation, explain
 from metaindex.ingest import ingest
 from metaindex.planning.choose import chosen_plan
 from metaindex.planning.plan import Plan, Step
-from metaindex.planning.preview import PlannedSearch, PlannedStage
+from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
 from metaindex.result import SearchResult
 from metaindex.scoring.cpu import CpuScorer
@@ -85,16 +86,18 @@ class MetaIndex:
         normalize: bool = False,
         num_threads: int | None = None,
     ) -> None:
+        doc_tokens = None if doc_tokens is None else integer("doc_tokens", doc_tokens)
         schema = Schema(
-            dim=None if dim is None else door.integer("dim", dim, 1),
-            doc_tokens=None if doc_tokens is None else door.integer("doc_tokens", doc_tokens, 1),
-            query_tokens=None if query_tokens is None else door.integer("query_tokens", query_tokens, 1),
+            dim=None if dim is None else integer("dim", dim),
+            doc_tokens=doc_tokens,
+            query_tokens=None if query_tokens is None else integer("query_tokens", query_tokens),
             levels=_levels(levels, doc_tokens),
             codec=find_codec(codec).name,
-            nested=nested,
+            nested=None if nested is None else bool(nested),
             normalize=bool(normalize),
         )
-        self._serve(Store.create(schema, path, encode=compiled.encode), num_threads)
+        threads = _threads(num_threads)
+        self._serve(Store.create(schema, path, encode=compiled.encode), threads)
 
     @classmethod
     def open(
@@ -109,13 +112,14 @@ class MetaIndex:
             CorruptIndexError: a file is missing, truncated or changed.
         """
         index = cls.__new__(cls)
-        index._serve(Store.open(path, mode, verify=verify, encode=compiled.encode), num_threads)
+        threads = _threads(num_threads)
+        index._serve(Store.open(path, mode, verify=verify, encode=compiled.encode), threads)
         return index
 
-    def _serve(self, store: Store, num_threads: int | None) -> None:
+    def _serve(self, store: Store, threads: int) -> None:
         self._store = store
         self._scorers = built_in_scorers()
-        self._threads = _available_threads() if num_threads is None else door.integer("num_threads", num_threads, 1)
+        self._threads = threads
         self._warned = False
 
     # writes
@@ -145,8 +149,8 @@ class MetaIndex:
 
     def upsert(self, doc_vectors: Any, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None] | None = None) -> NDArray:
         """``add``, in place of the documents whose ids are taken; what is replaced moves to the end of the order of adding."""
-        chosen = door.ids(ids)
         with self._store.transaction() as transaction:
+            chosen = door.ids(ids, kind=transaction.schema.id_kind)
             transaction.remove(transaction.known(np.unique(chosen)))
             return ingest(transaction, doc_vectors, chosen, metadata)
 
@@ -156,11 +160,12 @@ class MetaIndex:
         Raises:
             UnknownIdError (a KeyError): an id is unknown, unless ``missing="ignore"``; nothing is removed then.
         """
-        chosen = np.unique(door.ids(ids))
+        ignore = _ignores(missing)
         with self._store.transaction() as transaction:
+            chosen = np.unique(door.ids(ids, kind=transaction.schema.id_kind))
             known = transaction.known(chosen)
-            if len(known) < len(chosen):
-                _refuse_unknown(chosen, ~np.isin(chosen, known), missing)
+            if len(known) < len(chosen) and not ignore:
+                raise _unknown(chosen[~np.isin(chosen, known)], "; missing='ignore' passes over them")
             transaction.remove(known)
         return len(known)
 
@@ -196,12 +201,10 @@ class MetaIndex:
         Raises:
             ShapeError, TypeError, ValueError, NonFiniteError, FilterError, PlanError: what was given does not fit.
         """
-        k = door.integer("k", k, 1)
+        k = integer("k", k)
         search = self._search(queries, scorer, filter)
-        _, steps = self._steps(search, budget, candidates, plan, k)
-        self._warn_if_truncated(steps, search.snapshot)
-        found = executor.run(search, steps, k)
-        return self._result(found, search.snapshot, queries)
+        chosen, steps = self._steps(search, budget, candidates, plan, k)
+        return _result(search, executor.run(search, steps, k), chosen, queries)
 
     def rerank(
         self,
@@ -213,23 +216,22 @@ class MetaIndex:
         scorer: str = "auto",
     ) -> SearchResult:
         """The ``k`` best (all, by default) of the documents named in ``candidate_ids``: [C] for every query, or one list for
-        each, of any lengths. An id that is repeated counts once.
+        each, of any lengths. An id that is repeated counts once; -1 and ``None``, as results are padded with, are passed over.
 
         Raises:
             UnknownIdError: an id is unknown. Else as ``search``.
         """
         search = self._search(queries, scorer)
-        rows = self._candidate_rows(search, candidate_ids)
-        width = max(rows.shape[1], 1) if k is None else door.integer("k", k, 1)
-        resolved = self._budget(search, budget)
-        self._warn_if_truncated([Step(resolved, width)], search.snapshot)
-        return self._result(executor.rank(search, resolved, rows, width), search.snapshot, queries)
+        rows = self._candidate_rows(search, candidate_ids, "candidate_ids")
+        k = max(rows.shape[1], 1) if k is None else integer("k", k)
+        chosen, steps = self._steps(search, budget, None, None, k)
+        return _result(search, executor.run(search, steps, k, rows), chosen, queries)
 
     def score(self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto") -> Any:
         """The scores float32 [B, C] of the documents named in ``ids``: [C] for every query, or one list for each; -inf pads
-        lists that are shorter than others. Raises as ``rerank``."""
+        lists that are shorter than others, and stands where an id is -1 or ``None``. Raises as ``rerank``."""
         search = self._search(queries, scorer)
-        rows = self._candidate_rows(search, ids)
+        rows = self._candidate_rows(search, ids, "ids")
         return door.like(executor.gather(search, self._budget(search, budget), rows), queries)
 
     def plan(
@@ -238,18 +240,28 @@ class MetaIndex:
         budget: int | tuple[int, int] | None = None,
         *,
         candidates: int | None = None,
+        filter: Any = None,
         plan: Plan | PlannedSearch | str | None = None,
         queries: int = 1,
         query_tokens: int | None = None,
         scorer: str = "auto",
     ) -> PlannedSearch:
-        """What ``search`` would do for ``queries`` queries of ``query_tokens`` (the index's R by default): print it for the
-        rows, bytes and scorer of each stage."""
-        tokens = query_tokens or self._store.schema.query_tokens or 1
-        shape = (door.integer("queries", queries, 1), door.integer("query_tokens", tokens, 1), self._store.schema.dim or 1)
-        search = self._search(np.zeros(shape, np.float32), scorer)
-        chosen, steps = self._steps(search, budget, candidates, plan, door.integer("k", k, 1))
-        return PlannedSearch(chosen, queries, tuple(_planned(search, executor.useful(steps, search.available))))
+        """What ``search`` would do for ``queries`` queries of ``query_tokens`` tokens: print it for the rows, bytes and scorer
+        of each stage. Candidates are taken to be as long as documents are on average.
+
+        Raises:
+            ValueError: the index was made without ``query_tokens``, and neither this call nor its budget tells. Else as
+                ``search``.
+        """
+        tokens = self._store.schema.query_tokens if query_tokens is None else integer("query_tokens", query_tokens)
+        if tokens is None:
+            tokens = _named(budget, plan).r_q
+        if not tokens:
+            raise ValueError("query_tokens: this index takes queries of any number of tokens; say how many with query_tokens=")
+        shape = (integer("queries", queries), tokens, self._store.schema.dim or 1)
+        search = self._search(np.zeros(shape, np.float32), scorer, filter)
+        chosen, steps = self._steps(search, budget, candidates, plan, integer("k", k))
+        return PlannedSearch(chosen, queries, tuple(executor.preview(search, steps)))
 
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
         """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,
@@ -261,9 +273,9 @@ class MetaIndex:
         search = self._search(query, "auto")
         if len(search.queries) != 1:
             raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
-        row = int(self._rows(search.snapshot, door.ids([id], "id"))[0])
+        (row,) = self._rows(search.snapshot, door.ids([id], "id", search.schema.id_kind))
         tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
-        document = _tokens_at(search.snapshot, row, self._store.schema)
+        document = _tokens_at(search.snapshot, int(row), search.codec)
         return explain(id, tokens, document, search.snapshot.levels, self._budget(search, budget))
 
     # reads
@@ -274,11 +286,14 @@ class MetaIndex:
         Raises:
             UnknownIdError: an id is unknown; with ``missing="ignore"`` it is left out.
         """
-        snapshot, names = self._store.snapshot, door.ids(ids)
-        rows = self._rows(snapshot, names, missing)
+        ignore = _ignores(missing)
+        snapshot = self._store.snapshot
+        schema = self._store.schema
+        names = door.ids(ids, kind=schema.id_kind)
+        rows = self._rows(snapshot, names, ignore=ignore, advice="; missing='ignore' leaves them out")
         metadata = self._store.metadata(snapshot, rows)
         return [
-            Document(id_, _tokens_at(snapshot, int(row), self._store.schema), described)
+            Document(id_, _tokens_at(snapshot, int(row), find_codec(schema.codec)), described)
             for id_, row, described in zip(snapshot.ids_at(rows).tolist(), rows, metadata)
         ]
 
@@ -286,8 +301,9 @@ class MetaIndex:
         return len(self._store.snapshot)
 
     def __contains__(self, id: Any) -> bool:
+        snapshot = self._store.snapshot
         try:
-            return bool(self._store.locate(self._store.snapshot, door.ids([id]))[0] >= 0)
+            return bool(self._store.locate(snapshot, door.ids([id]))[0] >= 0)
         except (TypeError, ValueError):
             return False  # what can't be an id is not in the index
 
@@ -303,8 +319,8 @@ class MetaIndex:
     @staticmethod
     def estimate(n: int, doc_tokens: int, dim: int, codec: str = "float16") -> SizeEstimate:
         """How many bytes an index of ``n`` documents takes, before it is built; print it for a table."""
-        levels = Levels.doubling(door.integer("doc_tokens", doc_tokens, 1))
-        return estimate(door.integer("n", n, 0), levels, door.integer("dim", dim, 1), find_codec(codec))
+        levels = Levels.doubling(integer("doc_tokens", doc_tokens))
+        return estimate(integer("n", n, least=0, most=2**63), levels, integer("dim", dim), find_codec(codec))
 
     def __repr__(self) -> str:
         if self._store.closed:
@@ -356,106 +372,114 @@ class MetaIndex:
         expected = door.Expected("queries", ("B", "R", "d"), schema.query_tokens, schema.dim, found, schema.normalize)
         tokens = door.queries(queries, expected)
         encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
-        allow = None if filter is None else self._allow(snapshot, filter)
-        return executor.Search(self._scorers, snapshot, found, tokens.values.shape[2], encoded, allow, scorer, self._threads)
+        allow = None if filter is None else self._allow(snapshot, schema, filter)
+        return executor.Search(self._scorers, schema, snapshot, encoded, allow, scorer, self._threads)
 
-    def _allow(self, snapshot: Snapshot, filter: Any) -> NDArray[np.bool_]:
+    def _allow(self, snapshot: Snapshot, schema: Schema, filter: Any) -> NDArray[np.bool_]:
         allow = np.zeros(snapshot.rows, dtype=bool)
         mask = door.mask(filter, len(snapshot))
         if mask is not None:
             allow[snapshot.order[mask]] = True
             return allow
-        rows = self._store.locate(snapshot, door.filter_ids(filter, self._store.schema.id_kind))
+        rows = self._store.locate(snapshot, door.filter_ids(filter, schema.id_kind))
         allow[rows[rows >= 0]] = True
         return allow
 
-    def _sides(self, search: executor.Search) -> tuple[int, int]:
-        """R and T that budgets are held against."""
-        query_tokens = self._store.schema.query_tokens or search.queries.parts.codes.shape[1]
-        # An index that has seen no document and was told no T can't refuse any budget.
-        open_ended = not search.snapshot.rows and self._store.schema.doc_tokens is None
-        return query_tokens, _ANY_TOKENS if open_ended else search.snapshot.levels.tokens
-
     def _budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
-        return Budget.resolve(budget, *self._sides(search))
+        resolved = Budget.resolve(budget, *_sides(search, _named(budget, None)))
+        self._warn_if_truncated(search, resolved.r_c)
+        return resolved
 
     def _steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
-        resolved = None if budget is None else self._budget(search, budget)
+        sides = _sides(search, _named(budget, plan))
+        resolved = None if budget is None else Budget.resolve(budget, *sides)
         if candidates is not None:
-            candidates = door.integer("candidates", candidates, k)
+            candidates = integer("candidates", candidates, least=k)
         chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
-        return chosen, chosen.steps(*self._sides(search), k)
+        steps = chosen.steps(*sides, k)
+        self._warn_if_truncated(search, min(step.budget.r_c for step in steps))
+        return chosen, steps
 
-    def _candidate_rows(self, search: executor.Search, ids: Any) -> NDArray[np.int64]:
-        lists = door.id_lists(ids, len(search.queries))
-        found = [self._rows(search.snapshot, each) for each in lists]
-        rows = np.full((len(found), max(map(len, found), default=0)), -1, dtype=np.int64)
-        for row, each in zip(rows, found):
-            row[: len(each)] = each
-        return rows
-
-    def _rows(self, snapshot: Snapshot, ids: NDArray, missing: str = "raise") -> NDArray[np.int64]:
-        rows = self._store.locate(snapshot, ids)
-        if (unknown := rows < 0).any():
-            _refuse_unknown(ids, unknown, missing)
-            rows = rows[~unknown]
-        return rows
-
-    def _result(self, found: executor.Found, snapshot: Snapshot, queries: Any) -> SearchResult:
-        *climbing, last = found.steps
-        text = " ".join([*map(str, climbing), str(last.budget)])
-        ids = snapshot.ids_at(np.maximum(found.rows, 0)) if snapshot.rows else np.empty(found.rows.shape, np.int64)
-        if self._store.schema.id_kind == "text":
-            ids = ids.astype(object)
-        missing: Any = None if ids.dtype == object else -1
-        ids[found.rows < 0] = missing
-        return SearchResult(door.like(found.scores, queries), door.like(ids, queries), found.exact, text, found.stats)
-
-    def _warn_if_truncated(self, steps: Sequence[Step], snapshot: Snapshot) -> None:
-        truncated = any(step.budget.r_c < snapshot.levels.tokens for step in steps)
-        if truncated and self._store.schema.nested is False and not self._warned:
+    def _warn_if_truncated(self, search: executor.Search, r_c: int) -> None:
+        if r_c < search.snapshot.levels.tokens and search.schema.nested is False and not self._warned:
             self._warned = True
             warnings.warn(
                 "this index was told that its vectors are not nested, so a budget that truncates documents drops tokens at "
                 "random; order them with metaindex.nest first",
-                stacklevel=3,
+                stacklevel=4,
             )
 
+    def _candidate_rows(self, search: executor.Search, ids: Any, argument: str) -> NDArray[np.int64]:
+        lists = door.id_lists(ids, len(search.queries), argument, search.schema.id_kind)
+        rows = np.full((len(lists), max((each.length for each in lists), default=0)), -1, dtype=np.int64)
+        for row, each in zip(rows, lists):
+            row[each.places] = self._rows(search.snapshot, each.ids)
+        return rows
 
-_ANY_TOKENS = 2**31 - 1
+    def _rows(self, snapshot: Snapshot, ids: NDArray, *, ignore: bool = False, advice: str = "") -> NDArray[np.int64]:
+        rows = self._store.locate(snapshot, ids)
+        if (unknown := rows < 0).any():
+            if not ignore:
+                raise _unknown(ids[unknown], advice)
+            rows = rows[~unknown]
+        return rows
+
+
+def _threads(num_threads: int | None) -> int:
+    if num_threads is not None:
+        return integer("num_threads", num_threads, most=1024)
+    # A container or taskset may allow fewer processors than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:
     levels = Levels((1,)) if edges is None else Levels.of(edges)
     if edges is not None and doc_tokens is not None and levels.tokens != doc_tokens:
-        raise ValueError(f"levels: expected edges that end at doc_tokens = {doc_tokens}, got {levels.edges}")
+        raise ValueError(f"levels: expected edges that end at doc_tokens = {doc_tokens}, got {levels.tokens}")
     return levels if doc_tokens is None else levels.extended_to(doc_tokens)
 
 
-def _available_threads() -> int:
-    # A container or taskset may allow fewer processors than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _named(budget: Any, plan: Plan | PlannedSearch | str | None) -> Budget:
+    """The largest numbers of tokens that a search's arguments name; 0 where they name none."""
+    if plan is not None:
+        return chosen_plan(plan, None, None, Levels((1,))).reach
+    if isinstance(budget, (tuple, list)) and len(budget) == 2 and all(isinstance(side, (int, np.integer)) for side in budget):
+        return Budget(*map(int, budget))
+    return Budget(0, 0)
 
 
-def _planned(search: executor.Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
-    rows = None
-    for step in steps:
-        cost = search.cost(step.budget, search.sources if rows is None else rows)
-        request = search.request(step.budget, rows, min(step.keep, max(search.available, 1)))
-        scorer, verdicts = search.registry.choose(request, search.scorer)
-        yield PlannedStage(step, cost, scorer.name, dict(verdicts)[scorer.name].why)
-        rows = np.zeros((len(search.queries), min(step.keep, search.available)), dtype=np.int64)
+def _sides(search: executor.Search, named: Budget) -> tuple[int, int]:
+    """R and T that budgets are held against. What the index was not told, it can't hold against anybody."""
+    query_tokens = search.schema.query_tokens or max(search.queries.parts.codes.shape[1], named.r_q)
+    tokens = search.snapshot.levels.tokens
+    if not search.snapshot.rows and search.schema.doc_tokens is None:
+        tokens = max(tokens, named.r_c)
+    return query_tokens, tokens
 
 
-def _tokens_at(snapshot: Snapshot, row: int, schema: Schema) -> NDArray[np.float32]:
+def _result(search: executor.Search, found: executor.Found, plan: Plan, queries: Any) -> SearchResult:
+    *climbing, last = found.steps
+    text = " ".join([*map(str, climbing), str(last.budget)]) if found.stats else str(plan)
+    ids = search.snapshot.ids_at(np.maximum(found.rows, 0)) if search.snapshot.rows else found.rows.copy()
+    if search.schema.id_kind == "text":
+        ids = ids.astype(object)
+    missing: Any = None if ids.dtype == object else -1
+    ids[found.rows < 0] = missing
+    return SearchResult(door.like(found.scores, queries), door.like(ids, queries), found.exact, text, found.stats)
+
+
+def _tokens_at(snapshot: Snapshot, row: int, codec: Codec) -> NDArray[np.float32]:
     segment, place = snapshot.place(row)
-    return document_tokens(segment, place, int(segment.lengths[place]), find_codec(schema.codec))
+    return document_tokens(segment, place, int(segment.lengths[place]), codec)
 
 
-def _refuse_unknown(ids: NDArray, unknown: NDArray[np.bool_], missing: str) -> None:
+def _ignores(missing: str) -> bool:
     if missing not in ("raise", "ignore"):
         raise ValueError(f"missing: expected 'raise' or 'ignore', got {missing!r}")
-    if missing == "raise":
-        listed = ", ".join(map(repr, ids[unknown][:5].tolist()))
-        more = f" and {np.count_nonzero(unknown) - 5:,} more" if np.count_nonzero(unknown) > 5 else ""
-        raise UnknownIdError(f"ids: {listed}{more} not in the index; missing='ignore' passes over them")
+    return missing == "ignore"
+
+
+def _unknown(ids: NDArray, advice: str) -> UnknownIdError:
+    listed = ", ".join(map(repr, ids[:5].tolist()))
+    more = f" and {len(ids) - 5:,} more" if len(ids) > 5 else ""
+    return UnknownIdError(f"ids: {listed}{more} not in the index{advice}")

@@ -20,12 +20,15 @@ _END = object()
 
 def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> NDArray:
     """Add ``vectors`` with ``ids`` and ``metadata``, see ``MetaIndex.add``, and return the ids."""
-    given = None if ids is None else door.ids(ids)
+    kind = transaction.schema.id_kind
+    given = None if ids is None else door.ids(ids, kind=kind)
     texts = None if metadata is None else door.metadata(metadata)
     added: list[NDArray] = []
     count = 0
     for batch in door.documents(vectors, expected(transaction.schema)):
         size = len(batch.lengths)
+        if not size:
+            continue
         chosen = _next_ids(transaction, size) if given is None else given[count : count + size]
         described = None if texts is None else list(islice(texts, size))
         count += size
@@ -35,16 +38,15 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
             raise ShapeError(
                 f"metadata: expected one for each document, got {count - size + len(described)} for {count} or more"
             )
-        if size:
-            transaction.set_schema(_grown(transaction.schema, batch, chosen))
-            transaction.add(batch.values, batch.lengths, chosen, described)
-            added.append(chosen)
+        transaction.set_schema(_grown(transaction.schema, batch, chosen))
+        transaction.add(batch.values, batch.lengths, chosen, described)
+        added.append(chosen)
         del batch  # before the next one is made
     if given is not None and len(given) > count:
         raise ShapeError(f"ids: expected {count}, one for each document, got {len(given)}")
     if texts is not None and next(texts, _END) is not _END:
         raise ShapeError(f"metadata: expected {count}, one for each document, got more")
-    return np.concatenate(added) if added else np.empty(0, np.int64)
+    return np.concatenate(added) if added else np.empty(0, object if kind == "text" else np.int64)
 
 
 def expected(schema: Schema) -> door.Expected:
@@ -55,12 +57,12 @@ def expected(schema: Schema) -> door.Expected:
 def _grown(schema: Schema, batch: door.Tokens, ids: NDArray) -> Schema:
     """``schema`` with what was open filled in from the batch, and as many levels as its documents need."""
     kind: IdKind = "text" if ids.dtype == object else "int"
-    if schema.id_kind not in (None, kind):
-        raise TypeError(f"ids: this index has {schema.id_kind} ids, got {kind} ids; give ids of the same kind")
     return replace(schema, dim=batch.values.shape[2], levels=schema.levels.extended_to(int(batch.lengths.max())), id_kind=kind)
 
 
 def _next_ids(transaction: Transaction, count: int) -> NDArray[np.int64]:
     if transaction.schema.id_kind == "text":
         raise TypeError("ids: this index has text ids, so every document needs one; give ids=[...]")
+    if transaction.next_id + count > 2**63 - 1:
+        raise ValueError(f"ids: no default ids are left above {transaction.next_id - 1}; give ids=[...]")
     return np.arange(transaction.next_id, transaction.next_id + count, dtype=np.int64)

@@ -13,14 +13,16 @@ Wolsey and Fisher, 1978).
 
 from __future__ import annotations
 
-import operator
 import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.checks import integer, is_torch
 from metaindex.errors import NonFiniteError, ShapeError
+
+_LARGEST = 1e15  # products of larger numbers could overflow float32
 
 
 def nest(tokens: Any, n: int | None = None) -> Any:
@@ -46,7 +48,7 @@ def nest(tokens: Any, n: int | None = None) -> Any:
         TypeError: not an array of floating numbers, or ``n`` not an integer.
         ValueError: ``n`` below 1.
     """
-    limit = _checked_count(n)
+    limit = None if n is None else integer("n", n)
     if isinstance(tokens, (list, tuple)):
         return [_nested(document, limit, f"tokens[{place}]", ranks=(2,)) for place, document in enumerate(tokens)]
     return _nested(tokens, limit, "tokens", ranks=(2, 3))
@@ -57,10 +59,9 @@ def facility_order(tokens: NDArray[np.floating], steps: int) -> tuple[NDArray[np
 
     O(d t^2) for the similarities and O(steps t^2) for the greedy steps.
     """
-    mean = tokens.mean(axis=0)
-    length = np.linalg.norm(mean)
-    if length > 0:
-        mean /= length
+    exact = tokens.mean(axis=0, dtype=np.float64)
+    length = np.linalg.norm(exact)
+    mean = (exact / length if length > 0 else exact).astype(tokens.dtype)
     similarity = tokens @ tokens.T
     covered = tokens @ mean
     chosen: list[int] = []
@@ -81,36 +82,24 @@ def _nested(tokens: Any, n: int | None, name: str, ranks: tuple[int, ...]) -> An
     if values.ndim == 2:
         return _reordered(tokens, *facility_order(values, steps))
     documents = [_reordered(document, *facility_order(value, steps)) for document, value in zip(tokens, values, strict=True)]
-    return sys.modules["torch"].stack(documents) if _is_torch(tokens) else np.stack(documents)
+    return sys.modules["torch"].stack(documents) if is_torch(tokens) else np.stack(documents)
 
 
 def _reordered(tokens: Any, mean: NDArray[np.floating], chosen: list[int]) -> Any:
     """The mean and the chosen tokens [1 + steps, d], as the kind of array that ``tokens`` [t, d] is."""
-    if _is_torch(tokens):
+    if is_torch(tokens):
         torch = sys.modules["torch"]
         first = torch.from_numpy(mean).to(device=tokens.device, dtype=tokens.dtype)
         return torch.cat([first[None], tokens.detach()[chosen]])
     return np.concatenate([mean[None].astype(tokens.dtype), tokens[chosen]])
 
 
-def _checked_count(n: int | None) -> int | None:
-    if n is None:
-        return None
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(f"n: expected an integer or None, got {n!r} of type {type(n).__name__}") from None
-    if count < 1:
-        raise ValueError(f"n: expected at least 1 token to keep, got {count}")
-    return count
-
-
 def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[np.floating]:
     """``tokens`` as float32 (float64 where they are) in host memory."""
-    if _is_torch(tokens):
+    if is_torch(tokens):
         if not tokens.is_floating_point():
             raise TypeError(f"{name}: expected floating numbers, got {tokens.dtype}; convert with .float()")
-        host = tokens.detach().cpu()
+        host = tokens.detach().cpu().resolve_conj().resolve_neg()
         values = (host if host.dtype.itemsize == 8 else host.float()).numpy()
     elif isinstance(tokens, np.ndarray):
         if not np.issubdtype(tokens.dtype, np.floating):
@@ -121,12 +110,8 @@ def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[n
     if values.ndim not in ranks or 0 in values.shape:
         letters = " or ".join({2: "[t, d]", 3: "[N, t, d]"}[rank] for rank in ranks)
         raise ShapeError(f"{name}: expected {letters} with no length of 0, got shape {tuple(values.shape)}")
-    if not np.isfinite(values).all():
-        raise NonFiniteError(f"{name}: expected finite numbers, got NaN or infinity; remove or repair these vectors first")
+    if not (np.abs(values) <= _LARGEST).all():
+        raise NonFiniteError(
+            f"{name}: expected finite numbers up to {_LARGEST:g}, got others; remove or repair these vectors first"
+        )
     return np.asarray(values)
-
-
-def _is_torch(value: Any) -> bool:
-    # A tensor can only come from a caller who imported torch, so looking is enough and numpy users never pay for it.
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class StageStats:
@@ -37,7 +35,8 @@ class SearchResult:
 
     ``scores`` float32 [B, k], falling; ``ids`` [B, k]: int64, or an object array of text. Where a query has fewer than k hits
     the rest is -inf and -1 (``None`` for text). Both are torch tensors where the queries were (text ids stay an object array).
-    ``exact``: no stage could have dropped a better document. ``plan``: the stages that ran, as text that ``Plan.parse`` reads.
+    ``exact``: no stage could have dropped a better document (of ``rerank``: of its candidates). ``plan``: the stages that ran,
+    as text that ``Plan.parse`` reads.
     """
 
     scores: Any
@@ -55,7 +54,7 @@ class SearchResult:
     def to_list(self) -> list[list[dict[str, Any]]]:
         """For every query its hits, best first, as ``{"id": ..., "score": ...}`` in plain Python; missing hits are left out."""
         return [
-            [{"id": id_, "score": score} for id_, score in zip(ids, scores) if score != -np.inf]
+            [{"id": id_, "score": score} for id_, score in zip(ids, scores) if id_ is not None and id_ != -1]
             for ids, scores in zip(_plain(self.ids), _plain(self.scores))
         ]
 

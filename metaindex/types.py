@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from metaindex.checks import integer
 
 
 class Budget(NamedTuple):
@@ -34,16 +35,14 @@ class Budget(NamedTuple):
         if isinstance(budget, (tuple, list)):
             if len(budget) != 2:
                 raise ValueError(f"budget: expected a pair (r_q, r_c) or one number, got {len(budget)} members")
-            r_q, r_c = _integer("budget r_q", budget[0]), _integer("budget r_c", budget[1])
+            r_q, r_c = (integer(f"budget {side}", number, least=0) for side, number in zip(("r_q", "r_c"), budget))
             if not (1 <= r_q <= query_tokens and 1 <= r_c <= doc_tokens):
                 raise ValueError(
                     f"budget: expected r_q in 1..{query_tokens} and r_c in 1..{doc_tokens}, got ({r_q}, {r_c}); "
                     f"one number is cut to both sides"
                 )
             return cls(r_q, r_c)
-        number = _integer("budget", budget)
-        if number < 1:
-            raise ValueError(f"budget: expected a number of at least 1, got {number}")
+        number = integer("budget", budget)
         return cls(min(number, query_tokens), min(number, doc_tokens))
 
 
@@ -61,7 +60,7 @@ class Levels:
             raise ValueError("levels: expected at least one edge")
         for before, after in zip((0, *self.edges), self.edges):
             if after <= before:
-                raise ValueError(f"levels: expected rising edges of at least 1, got {self.edges}")
+                raise ValueError(f"levels: expected rising edges of at least 1, got {before} before {after}")
 
     @classmethod
     def doubling(cls, tokens: int) -> Levels:
@@ -71,7 +70,9 @@ class Levels:
     @classmethod
     def of(cls, edges: Iterable[int]) -> Levels:
         """Levels from the ``levels`` argument of an index, checked."""
-        return cls(tuple(_integer("levels", edge) for edge in edges))
+        if not isinstance(edges, Iterable):
+            raise TypeError(f"levels: expected edges such as (1, 4, 16, 64), got {edges!r}")
+        return cls(tuple(integer("levels", edge) for edge in edges))
 
     def __len__(self) -> int:
         return len(self.edges)
@@ -100,12 +101,3 @@ class Levels:
         while edges[-1] < tokens:
             edges.append(min(2 * edges[-1], tokens))
         return Levels(tuple(edges))
-
-
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}") from None

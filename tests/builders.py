@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,14 +51,12 @@ def snapshot(
     segments: int = 1,
     sequence: NDArray[np.int64] | None = None,
 ) -> Snapshot:
-    """Documents cut into ``segments`` of about the same size. Row r of the snapshot is not document r: the longest come first."""
+    """Documents cut into ``segments`` of about the same size. Rows are not documents in order: the longest come first."""
     longest = max((len(doc) for doc in docs), default=1)
     levels = Levels(edges) if edges else Levels.doubling(longest)
     places = np.arange(len(docs), dtype=np.int64) if sequence is None else sequence
     cuts = np.linspace(0, len(docs), segments + 1).astype(int)
-    built = [
-        segment(docs[a:b], a, levels, codec(codec_name), places[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a
-    ]
+    built = [segment(docs[a:b], a, levels, codec(codec_name), places[a:b]) for a, b in itertools.pairwise(cuts) if b > a]
     return Snapshot(1, levels, tuple(built), np.empty(0, np.int64))
 
 

@@ -2,12 +2,14 @@
 
 ``docs.npy`` holds [N, T, d]; ``docs.npz`` and ``docs.safetensors`` hold it as ``vectors``. ``docs.jsonl``, if it is there, has
 one object for each document: ``{"id": 7, "metadata": {...}, "length": 42}``, every key optional but the same in all lines.
+Empty lines don't count. A file of queries is the same with [B, R, d], and may be one query [R, d].
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,80 +45,131 @@ class VectorFile:
 
 
 def read(path: str) -> VectorFile:
-    """Read the vector file at ``path`` and the JSON lines beside it.
+    """Read the documents [N, T, d] at ``path`` and the JSON lines beside them.
 
     Raises:
-        ValueError: not a format this reads. ShapeError: the JSON lines do not fit the vectors.
+        OSError: the file can't be opened. ValueError: it can't be read.
+        ShapeError: the vectors are of another rank, or the JSON lines do not fit them.
     """
     vectors = _load(Path(path))
-    if vectors.ndim == 2:
-        vectors = vectors[None]
-    beside = Path(path).with_suffix(".jsonl")
-    lines = _lines(beside)
-    if lines is None:
+    if vectors.ndim != 3:
+        fix = "; add a batch axis" if vectors.ndim == 2 else ""
+        raise ShapeError(f"{path}: expected [N, T, d], got {vectors.shape}{fix}")
+    return _with_lines(vectors, Path(path).with_suffix(".jsonl"))
+
+
+def read_queries(path: str) -> Any:
+    """Read the queries [B, R, d], or one query [R, d], at ``path``, cut to the lengths in the JSON lines beside them.
+
+    Returns:
+        What ``MetaIndex.search`` takes: an array [B, R, d] or a list of [r_i, d]. Raises as ``read``.
+    """
+    vectors = _load(Path(path))
+    if vectors.ndim not in (2, 3):
+        raise ShapeError(f"{path}: expected [B, R, d] or one query [R, d], got {vectors.shape}")
+    return _with_lines(vectors if vectors.ndim == 3 else vectors[None], Path(path).with_suffix(".jsonl")).queries()
+
+
+def _with_lines(vectors: NDArray, path: Path) -> VectorFile:
+    if not path.exists():
         return VectorFile(vectors, None, None, None)
+    lines = _lines(path)
     if len(lines) != len(vectors):
-        raise ShapeError(f"{beside}: expected {len(vectors)} lines, one for each document, got {len(lines)}")
+        raise ShapeError(f"{path}: expected {len(vectors)} lines, one for each document, got {len(lines)}")
     return VectorFile(
         vectors,
-        _lengths(_column(lines, "length", beside), vectors, beside),
-        _column(lines, "id", beside),
-        _column(lines, "metadata", beside, optional=True),
+        _lengths(lines, vectors.shape[1], path),
+        _column(lines, "id", path),
+        _column(lines, "metadata", path, optional=True),
     )
 
 
 def _load(path: Path) -> NDArray:
-    if path.suffix == ".npy":
-        array: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[_only("vectors", archive.files, path)])
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, framework="numpy") as tensors:
-            name = _only("vectors", list(tensors.keys()), path)
-            return np.asarray(tensors.get_tensor(name))
-    raise ValueError(f"{path}: expected .npy, .npz or .safetensors")
+    if path.suffix not in _READERS:
+        raise ValueError(f"{path}: expected .npy, .npz or .safetensors")
+    path.open("rb").close()  # what keeps a file from being opened is told best by Python; the readers leave out its name
+    try:
+        return _READERS[path.suffix](path)
+    except MemoryError:
+        raise
+    except Exception as error:  # for a damaged file the readers raise errors of a dozen classes
+        raise ValueError(f"{path}: can't be read as {path.suffix}: {str(error) or type(error).__name__}") from error
 
 
-def _only(name: str, names: list[str], path: Path) -> str:
+def _npy(path: Path) -> NDArray:
+    array: NDArray = np.lib.format.open_memmap(path, mode="r")
+    return array
+
+
+def _npz(path: Path) -> NDArray:
+    # Without this numpy takes what is no archive for a pickle.
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no zip archive, or a truncated one")
+    with np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[_only("vectors", archive.files)])
+
+
+def _safetensors(path: Path) -> NDArray:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as tensors:
+        name = _only("vectors", list(tensors.keys()))
+        if tensors.get_slice(name).get_dtype() == "BF16":
+            return _bfloat16(path, name)
+        return np.asarray(tensors.get_tensor(name))
+
+
+def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
+    """A tensor as float32: numpy has no bfloat16, whose numbers are the upper halves of float32 numbers."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+        file.seek(entry["data_offsets"][0], 1)
+        halves = np.fromfile(file, "<u2", int(np.prod(entry["shape"], dtype=np.int64)))
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+
+
+_READERS: dict[str, Callable[[Path], NDArray]] = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}
+
+
+def _only(name: str, names: list[str]) -> str:
     if name in names:
         return name
     if len(names) == 1:
         return names[0]
-    raise ValueError(f"{path}: expected an array named 'vectors', got {', '.join(names) or 'none'}")
+    raise ValueError(f"expected an array named 'vectors', got {', '.join(names) or 'none'}")
 
 
-def _lines(path: Path) -> list[dict[str, Any]] | None:
-    if not path.exists():
-        return None
-    lines = []
-    with path.open(encoding="utf-8") as file:
+def _lines(path: Path) -> dict[int, dict[str, Any]]:
+    """The objects by the number of their line, from 1."""
+    lines = {}
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
-                lines.append(json.loads(line))
-            except ValueError as error:
+                lines[number] = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: expected a JSON object: {error}") from None
-            if not isinstance(lines[-1], dict):
-                raise ValueError(f"{path}:{number}: expected a JSON object, got {line.strip()[:40]}")
+            if not isinstance(lines[number], dict):
+                raise ValueError(f"{path}:{number}: expected a JSON object, got {type(lines[number]).__name__}")
     return lines
 
 
-def _lengths(values: list[Any] | None, vectors: NDArray, path: Path) -> NDArray[np.int64] | None:
+def _lengths(lines: dict[int, dict[str, Any]], tokens: int, path: Path) -> NDArray[np.int64] | None:
+    values = _column(lines, "length", path)
     if values is None:
         return None
-    for number, value in enumerate(values, 1):
-        if type(value) is not int or not 1 <= value <= vectors.shape[1]:
-            raise ValueError(f"{path}:{number}: expected a length from 1 to {vectors.shape[1]}, got {value!r}")
+    for number, value in zip(lines, values):
+        if type(value) is not int or not 1 <= value <= tokens:
+            raise ValueError(f"{path}:{number}: expected a length from 1 to {tokens}, got {value!r}")
     return np.array(values, dtype=np.int64)
 
 
-def _column(lines: list[dict[str, Any]], key: str, path: Path, *, optional: bool = False) -> list[Any] | None:
-    have = sum(key in line for line in lines)
+def _column(lines: dict[int, dict[str, Any]], key: str, path: Path, *, optional: bool = False) -> list[Any] | None:
+    have = sum(key in line for line in lines.values())
     if have == 0:
         return None
     if have < len(lines) and not optional:
         raise ShapeError(f"{path}: expected {key!r} in every line or in none, got it in {have} of {len(lines)}")
-    return [line.get(key) for line in lines]
+    return [line.get(key) for line in lines.values()]

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# A score sums up to some thousand times thousand products; up to this magnitude they stay within float32.
+LARGEST_NUMBER = 1e15
+
 
 class Parts(NamedTuple):
     """Encoded tokens: ``codes`` [..., d] in the codec's dtype and, for scaled codecs, ``scales`` [...] in float32."""
@@ -35,7 +38,7 @@ class Codec(Protocol):
 
     @property
     def limit(self) -> float:
-        """The largest magnitude that does not overflow."""
+        """The largest magnitude that is accepted: neither codes nor scores of such numbers overflow."""
 
     def bytes_per_token(self, dim: int) -> int: ...
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs.base import Parts
+from metaindex.codecs.base import LARGEST_NUMBER, Parts
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Float32:
     dtype: np.dtype = np.dtype(np.float32)
     stored_dtype: str = "F32"
     scaled: bool = False
-    limit: float = float(np.finfo(np.float32).max)
+    limit: float = LARGEST_NUMBER
 
     def bytes_per_token(self, dim: int) -> int:
         return 4 * dim
@@ -58,7 +58,7 @@ class BFloat16:
     dtype: np.dtype = np.dtype(np.uint16)
     stored_dtype: str = "BF16"
     scaled: bool = False
-    limit: float = float(np.uint32(0x7F7F0000).view(np.float32))
+    limit: float = LARGEST_NUMBER
 
     def bytes_per_token(self, dim: int) -> int:
         return 2 * dim

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs.base import Parts
+from metaindex.codecs.base import LARGEST_NUMBER, Parts
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Int8:
     dtype: np.dtype = np.dtype(np.int8)
     stored_dtype: str = "I8"
     scaled: bool = True
-    limit: float = float(np.finfo(np.float32).max)
+    limit: float = LARGEST_NUMBER
 
     def bytes_per_token(self, dim: int) -> int:
         return dim + 4

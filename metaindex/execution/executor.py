@@ -6,16 +6,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Codec
+from metaindex.codecs import Codec, codec
 from metaindex.planning.cost import StageCost, gather_cost, scan_cost
 from metaindex.planning.plan import Step
+from metaindex.planning.preview import PlannedStage
 from metaindex.result import StageStats
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries, ScoreRequest
+from metaindex.storage.schema import Schema
 from metaindex.storage.snapshot import Snapshot
 from metaindex.types import Budget
 
@@ -35,13 +38,20 @@ class Search:
     """
 
     registry: Registry
+    schema: Schema
     snapshot: Snapshot
-    codec: Codec
-    dim: int
     queries: Queries
     allow: NDArray[np.bool_] | None = None
     scorer: str = "auto"
     num_threads: int = 1
+
+    @property
+    def codec(self) -> Codec:
+        return codec(self.schema.codec)
+
+    @property
+    def dim(self) -> int:
+        return int(self.queries.parts.codes.shape[2])
 
     @cached_property
     def allowed(self) -> NDArray[np.bool_] | None:
@@ -70,16 +80,29 @@ class Search:
 
     def cost(self, budget: Budget, candidates: NDArray[np.int64] | None) -> StageCost:
         """The work of scoring ``candidates`` [B, C] or [1, C], or of a scan, at ``budget``."""
-        snapshot, per_token, batch = self.snapshot, self.codec.bytes_per_token(self.dim), len(self.queries)
+        per_token, batch = self.codec.bytes_per_token(self.dim), len(self.queries)
         if candidates is None:
-            return scan_cost(snapshot.rows, snapshot.stored_tokens(budget.r_c), batch, budget, self.dim, per_token)
+            if self.allowed is None:
+                tokens = self.snapshot.stored_tokens(budget.r_c)
+            else:
+                tokens = self._tokens(np.flatnonzero(self.allowed), budget.r_c)
+            return scan_cost(self.available, tokens, batch, budget, self.dim, per_token)
         rows = candidates[candidates >= 0]
-        if snapshot.shortest >= budget.r_c:
-            tokens = len(rows) * budget.r_c
-        else:
-            tokens = int(np.minimum(snapshot.lengths_at(rows), budget.r_c).sum(dtype=np.int64))
         queries_per_row = batch if len(candidates) == 1 else 1
-        return gather_cost(len(rows) * queries_per_row, tokens * queries_per_row, budget, self.dim, per_token)
+        tokens = self._tokens(rows, budget.r_c) * queries_per_row
+        return gather_cost(len(rows) * queries_per_row, tokens, budget, self.dim, per_token)
+
+    def expected_cost(self, budget: Budget, kept: int) -> StageCost:
+        """The work of scoring ``kept`` candidates for each query, taken to be as long as documents are on average."""
+        rows = kept * len(self.queries)
+        tokens = round(rows * self.snapshot.stored_tokens(budget.r_c) / max(1, self.snapshot.rows))
+        return gather_cost(rows, tokens, budget, self.dim, self.codec.bytes_per_token(self.dim))
+
+    def _tokens(self, rows: NDArray[np.int64], r_c: int) -> int:
+        """How many tokens below ``r_c`` the documents at ``rows`` have."""
+        if self.snapshot.shortest >= r_c:
+            return len(rows) * r_c
+        return int(np.minimum(self.snapshot.lengths_at(rows), r_c).sum(dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +120,17 @@ class Found:
         return len(self.steps) == 1
 
 
-def run(search: Search, steps: Sequence[Step], k: int) -> Found:
-    """The ``k`` best rows for each query after all ``steps``."""
+def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.int64] | None = None) -> Found:
+    """The ``k`` best rows for each query after all ``steps``, of all documents or of ``candidates`` [B, C] or [1, C]."""
     steps = useful(steps, search.available)
-    scores, rows = _no_hits(search, k)
+    shape = (len(search.queries), k)
+    scores, rows = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
+    first = search.sources if candidates is None else candidates
     batches: list[list[StageStats]] = []
-    if search.available:
-        for batch in _batches(search, steps):
+    if search.available and (first is None or first.size):
+        for batch in _batches(search, max(step.keep for step in steps)):
             part = replace(search, queries=search.queries[batch])
-            kept, best, stage = _run_step(part, steps[0], search.sources)
+            kept, best, stage = _run_step(part, steps[0], first if first is None or len(first) == 1 else first[batch])
             stats = [stage]
             for step in steps[1:]:
                 kept, best, stage = _run_step(part, step, best)
@@ -123,15 +148,21 @@ def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[n
     return scores
 
 
-def rank(search: Search, budget: Budget, rows: NDArray[np.int64], k: int) -> Found:
-    """The ``k`` best of the rows [B, C] or [1, C] at one budget."""
-    step = Step(budget, k)
-    scores, best = _no_hits(search, k)
-    if not rows.size or not search.available:
-        return Found(scores, best, (step,), ())
-    found, chosen, stats = _run_step(search, step, rows)
-    scores[:, : chosen.shape[1]], best[:, : chosen.shape[1]] = found, chosen
-    return Found(scores, best, (step,), (stats,))
+def preview(search: Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
+    """What ``run`` would do: rows, bytes and scorer of each step."""
+    candidates, kept_before = search.sources, 0
+    for number, step in enumerate(useful(steps, search.available)):
+        kept = min(step.keep, search.available)
+        cost = search.expected_cost(step.budget, kept_before) if number else search.cost(step.budget, candidates)
+        scorer, verdicts = search.registry.choose(search.request(step.budget, candidates, kept), search.scorer)
+        yield PlannedStage(step, cost, scorer.name, dict(verdicts)[scorer.name].why)
+        candidates, kept_before = np.zeros((len(search.queries), kept), dtype=np.int64), kept
+
+
+def useful(steps: Sequence[Step], available: int) -> list[Step]:
+    """``steps`` without those that would let every document through, or rank like the step after them."""
+    kept = [step for step, later in pairwise(steps) if step.keep < available and step.budget != later.budget]
+    return [*kept, steps[-1]]
 
 
 def _run_step(
@@ -149,19 +180,8 @@ def _run_step(
     return scores, rows, stats
 
 
-def _no_hits(search: Search, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    shape = (len(search.queries), k)
-    return np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
-
-
-def useful(steps: Sequence[Step], available: int) -> list[Step]:
-    """``steps`` without those that would let every document through."""
-    *climbing, last = steps
-    return [*(step for step in climbing if step.keep < available), last]
-
-
-def _batches(search: Search, steps: Sequence[Step]) -> Iterator[slice]:
-    kept = max(min(step.keep, search.available) for step in steps)
+def _batches(search: Search, keep: int) -> Iterator[slice]:
+    kept = min(keep, search.available)
     size = max(1, _KEPT_BYTES // (kept * _BYTES_PER_HIT * (search.num_threads + 1)))
     return (slice(start, start + size) for start in range(0, len(search.queries), size))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from metaindex.checks import integer
 from metaindex.errors import PlanError
 from metaindex.types import Budget
 
@@ -23,6 +24,11 @@ class Exact:
 
     r_q: int | None = None
     r_c: int | None = None
+
+    def __post_init__(self) -> None:
+        for side, tokens in (("r_q", self.r_q), ("r_c", self.r_c)):
+            if tokens is not None:
+                integer(f"budget {side}", tokens)
 
     def __str__(self) -> str:
         return f"({'*' if self.r_q is None else self.r_q},{'*' if self.r_c is None else self.r_c})"
@@ -46,6 +52,10 @@ class Stage:
     source: Exact | Coarse
     keep: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            integer("keep", self.keep)
+
     def __str__(self) -> str:
         return str(self.source) if self.keep is None else f"{self.source}>{self.keep}"
 
@@ -68,7 +78,7 @@ class Plan:
     compares those at (4,8), and ranks the best 400 of them at (16,64).
 
     Raises:
-        PlanError: no stage; a keep below 1 or rising; a shrinking budget; a coarse stage that is not first or stands alone.
+        PlanError: no stage; a rising keep; a shrinking budget; a coarse stage that is not first or stands alone.
     """
 
     stages: tuple[Stage, ...]
@@ -85,11 +95,6 @@ class Plan:
             raise PlanError(f"plan {self}: every stage but the last needs >keep, and the last keeps the search's k")
         if isinstance(last.source, Coarse) or any(isinstance(stage.source, Coarse) for stage in climbing[1:]):
             raise PlanError(f"plan {self}: coarse can only be the first of several stages")
-        for stage in self.stages:
-            if stage.keep is not None and stage.keep < 1:
-                raise PlanError(f"plan {self}: expected a keep of at least 1, got {stage.keep}")
-            if isinstance(stage.source, Exact) and min(stage.source.r_q or 1, stage.source.r_c or 1) < 1:
-                raise PlanError(f"plan {self}: expected budgets of at least 1, got {stage.source}")
         for before, after in pairwise(climbing):
             if (after.keep or 0) > (before.keep or 0):
                 raise PlanError(f"plan {self}: rows may not grow, {before.keep} to {after.keep}")
@@ -107,13 +112,24 @@ class Plan:
         """
         if not isinstance(text, str):
             raise TypeError(f"plan: expected text or a Plan, got {type(text).__name__}")
-        return cls(_stages(text))
+        try:
+            return cls(_stages(text))
+        except PlanError:
+            raise
+        except ValueError as error:
+            raise PlanError(f"plan {text!r}: {error}") from None
 
     def __str__(self) -> str:
         return " ".join(map(str, self.stages))
 
     def __repr__(self) -> str:
         return f"Plan.parse({str(self)!r})"
+
+    @property
+    def reach(self) -> Budget:
+        """The largest number of tokens of each side that a stage names; 0 where all stages say ``*``."""
+        exact = [stage.source for stage in self.stages if isinstance(stage.source, Exact)]
+        return Budget(max(source.r_q or 0 for source in exact), max(source.r_c or 0 for source in exact))
 
     def steps(self, query_tokens: int, doc_tokens: int, k: int) -> tuple[Step, ...]:
         """The stages for queries of ``query_tokens``, documents of ``doc_tokens`` and ``k`` results.
@@ -140,11 +156,6 @@ class Plan:
         return tuple(steps)
 
 
-def single(budget: Budget) -> Plan:
-    """The plan that compares every document at one budget."""
-    return Plan([Stage(Exact(*budget))])
-
-
 _TOKEN = re.compile(
     r"\s*(?:\(\s*(?P<r_q>\*|\d+)\s*,\s*(?P<r_c>\*|\d+)\s*\)|coarse(?:\(\s*(?P<parameters>[^)]*)\))?)"
     r"(?:\s*>\s*(?P<keep>\d+))?(?=\s|$)"
@@ -164,8 +175,6 @@ def _stages(text: str) -> list[Stage]:
             source = Coarse(_parameters(match["parameters"] or "", text))
         else:
             source = Exact(*(None if side == "*" else int(side) for side in (match["r_q"], match["r_c"])))
-            if 0 in (source.r_q, source.r_c):
-                raise PlanError(f"plan: expected budgets of at least 1, got {source} in {text!r}")
         stages.append(Stage(source, keep))
         at = match.end()
     return stages

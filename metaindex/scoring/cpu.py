@@ -36,23 +36,19 @@ class CpuScorer:
         return Verdict(*_native.core.serves(isa, codec))
 
     def score(self, request: ScoreRequest, scores: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
-        queries = request.queries
+        parts = request.queries.parts
         table = level_table(request)
-        arguments = (
-            table,
-            np.ascontiguousarray(queries.parts.codes),
-            None if queries.parts.scales is None else np.ascontiguousarray(queries.parts.scales),
-            np.ascontiguousarray(queries.lengths),
-            request.budget.r_q,
-            request.budget.r_c,
-        )
+        codes = np.ascontiguousarray(parts.codes)
+        scales = None if parts.scales is None else np.ascontiguousarray(parts.scales)
+        lengths = np.ascontiguousarray(request.queries.lengths)
         allow = None if request.allow is None else np.ascontiguousarray(request.allow)
-        options = {"out_rows": rows, "allow": allow, "isa": self.isa, "num_threads": request.num_threads}
+        r_q, r_c = request.budget
+        run = (self.isa, request.num_threads)
         if request.candidates is None:
-            _native.core.maxsim_scan(*arguments, out_scores=scores, **options)
+            _native.core.maxsim_scan(table, codes, scales, lengths, r_q, r_c, scores, rows, allow, *run)
         else:
             candidates = np.ascontiguousarray(request.candidates, dtype=np.int64)
-            _native.core.maxsim_gather(*arguments, candidates=candidates, out_scores=scores, **options)
+            _native.core.maxsim_gather(table, codes, scales, lengths, r_q, r_c, candidates, scores, rows, allow, *run)
 
 
 def level_table(request: ScoreRequest) -> Any:

@@ -29,8 +29,8 @@ def document_tokens(segment: Segment, row: int, tokens: int, codec: Codec) -> ND
 
 
 def top(scores: NDArray[np.float32], rows: NDArray[np.int64], sequence: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Where in ``rows`` the k best distinct rows are: higher scores first, equal ones in the order of ``sequence``."""
-    order = np.lexsort((sequence[rows], -scores))
+    """Where in ``rows`` [n] the k best distinct rows are: higher scores first, equal ones by ``sequence`` [n]."""
+    order = np.lexsort((sequence, -scores))
     _, first = np.unique(rows[order], return_index=True)
     return order[np.sort(first)][:k]
 
@@ -68,5 +68,5 @@ class ReferenceScorer:
             assert rows is not None
             rows[b] = -1
             best = np.flatnonzero(allowed)
-            best = best[top(found[best], asked[best], snapshot.sequence, k)]
+            best = best[top(found[best], asked[best], snapshot.sequence_at(asked[best]), k)]
             scores[b, : len(best)], rows[b, : len(best)] = found[best], asked[best]

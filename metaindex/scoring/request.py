@@ -38,7 +38,7 @@ class ScoreRequest:
 
     ``k`` is None: ``score`` fills scores [B, rows] or [B, C].
     ``k`` is a number: it fills the k best, scores [B, k] falling and rows [B, k]; equal scores in the order of
-    ``snapshot.sequence``; where fewer than k are left, -inf and -1. A candidate that is repeated is one document.
+    addition; where fewer than k are left, -inf and -1. A candidate that is repeated is one document.
     """
 
     queries: Queries

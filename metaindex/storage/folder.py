@@ -37,6 +37,8 @@ def existing(path: str | os.PathLike[str], files: type[Files]) -> Files:
 @contextmanager
 def staged(path: str | os.PathLike[str], files: type[Files], *, overwrite: bool = False) -> Iterator[Files]:
     """An empty index folder to fill; it comes to stand at ``path`` when the block ends, and goes away when it fails."""
+    if not os.fspath(path):
+        raise ValueError("path: expected the name of a folder, got ''")
     parent, last = os.path.split(os.path.abspath(os.fspath(path)))
     around = files(parent, ANY_NAME)
     replaced = _replaceable(path, around, last, files) if overwrite else None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from metaindex.checks import LARGEST
 from metaindex.codecs import CODECS
 from metaindex.errors import CorruptIndexError
 from metaindex.types import Levels
 
 FORMAT_VERSION = 1
+MOST_LEVELS = 99
+MOST_DIMENSIONS = 1 << 20
 IdKind = Literal["int", "text"]
 
 
@@ -33,6 +37,11 @@ class Schema:
     id_kind: IdKind | None = None
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        for name, (good, expected) in _checks(self).items():
+            if not good:
+                raise ValueError(f"{name}: expected {expected}, got {reprlib.repr(getattr(self, name))}")
+
     def to_json(self) -> str:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps({**fields, "levels": list(self.levels.edges)})
@@ -47,29 +56,27 @@ class Schema:
         try:
             fields = json.loads(text)
             fields["levels"] = Levels.of(fields["levels"])
-            schema = cls(**fields)
+            return cls(**fields)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CorruptIndexError(f"catalog.sqlite: the schema is damaged ({error}); restore the index from a copy") from None
-        for name, good in _checks(schema).items():
-            if not good:
-                value = repr(getattr(schema, name))
-                raise CorruptIndexError(f"catalog.sqlite: the schema has {name}={value}; restore the index from a copy")
-        return schema
 
 
-def _checks(schema: Schema) -> dict[str, bool]:
+def _checks(schema: Schema) -> dict[str, tuple[bool, str]]:
+    """For each field whether it is good, and what it should be."""
+    doc_tokens, query_tokens, dim = schema.doc_tokens, schema.query_tokens, schema.dim
+    count = f"an integer from 1 to {LARGEST}"
     return {
-        "dim": schema.dim is None or (_is_count(schema.dim) and schema.dim <= 1 << 20),
-        "levels": len(schema.levels) < 100 and schema.levels.tokens <= 1 << 31,
-        "codec": isinstance(schema.codec, str) and schema.codec in CODECS,
-        "doc_tokens": schema.doc_tokens is None or (_is_count(schema.doc_tokens) and schema.doc_tokens <= schema.levels.tokens),
-        "query_tokens": schema.query_tokens is None or _is_count(schema.query_tokens),
-        "nested": schema.nested is None or isinstance(schema.nested, bool),
-        "normalize": isinstance(schema.normalize, bool),
-        "id_kind": schema.id_kind in (None, "int", "text"),
-        "format_version": schema.format_version == FORMAT_VERSION,
+        "dim": (dim is None or (_is_count(dim) and dim <= MOST_DIMENSIONS), f"an integer from 1 to {MOST_DIMENSIONS}"),
+        "levels": (len(schema.levels) <= MOST_LEVELS and _is_count(schema.levels.tokens), f"at most {MOST_LEVELS} edges"),
+        "codec": (isinstance(schema.codec, str) and schema.codec in CODECS, f"one of {', '.join(CODECS)}"),
+        "doc_tokens": (doc_tokens is None or (_is_count(doc_tokens) and doc_tokens <= schema.levels.tokens), count),
+        "query_tokens": (query_tokens is None or _is_count(query_tokens), count),
+        "nested": (schema.nested is None or isinstance(schema.nested, bool), "True, False or None"),
+        "normalize": (isinstance(schema.normalize, bool), "True or False"),
+        "id_kind": (schema.id_kind in (None, "int", "text"), "int or text"),
+        "format_version": (schema.format_version == FORMAT_VERSION, str(FORMAT_VERSION)),
     }
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST

@@ -40,19 +40,6 @@ class Snapshot:
         return np.cumsum([0, *(segment.rows for segment in self.segments)], dtype=np.int64)
 
     @cached_property
-    def ids(self) -> NDArray:
-        """The id at each row, int64 or object."""
-        return _joined([segment.ids for segment in self.segments], np.dtype(np.int64))
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int32]:
-        return _joined([segment.lengths for segment in self.segments], np.dtype(np.int32))
-
-    @cached_property
-    def sequence(self) -> NDArray[np.int64]:
-        return _joined([segment.sequence for segment in self.segments], np.dtype(np.int64))
-
-    @cached_property
     def alive(self) -> NDArray[np.bool_] | None:
         """Which rows still stand, or ``None`` when all do."""
         if not len(self.removed):
@@ -65,12 +52,12 @@ class Snapshot:
     def order(self) -> NDArray[np.int64]:
         """The rows of the documents that are alive, in the order in which they were added."""
         alive = np.arange(self.rows) if self.alive is None else np.flatnonzero(self.alive)
-        return alive[np.argsort(self.sequence[alive], kind="stable")]
+        return alive[np.argsort(self.sequence_at(alive), kind="stable")]
 
     @cached_property
     def id_lookup(self) -> IdLookup:
         """The row of each id that is alive. A removed id may stand in a later row again."""
-        ids = _joined([segment.ids for segment in self.segments], np.dtype(np.int64))  # not kept, unlike ``self.ids``
+        ids = _joined([segment.ids for segment in self.segments], np.dtype(np.int64))
         if self.alive is None:
             return lookup(ids)
         rows = np.flatnonzero(self.alive)

@@ -267,7 +267,9 @@ def _verify(files: Files, catalog: Catalog, state: State, place: FolderPlace) ->
         place.verify(record)
     snapshot = _current(state, place, {}).snapshot
     rows = snapshot.order
-    if list(zip(snapshot.sequence[rows].tolist(), snapshot.ids[rows].tolist())) != catalog.documents(state.counters.commit):
+    if list(zip(snapshot.sequence_at(rows).tolist(), snapshot.ids_at(rows).tolist())) != catalog.documents(
+        state.counters.commit
+    ):
         raise CorruptIndexError(f"{files.root}: catalog and segments name different documents; restore the index from a copy")
 
 

@@ -289,6 +289,37 @@ def test_unknown_ids(index, query, scorer):
         index.remove([78], missing="perhaps")
 
 
+def test_ids_of_the_other_kind(index, query, scorer):
+    calls = [
+        lambda: index.get(["a"]),
+        lambda: index.remove(["a"]),
+        lambda: index.explain(query, "a"),
+        lambda: index.score(query, ["a"]),
+    ]
+    for call in calls:
+        unchanged(index, query, scorer, call, TypeError, "this index has int ids, got text ids")
+    for bad in (5, None, "d1"):
+        unchanged(index, query, scorer, lambda: index.rerank(query, bad), TypeError, "candidate_ids: expected a list of ids")
+
+
+def test_ids_and_metadata_at_their_limits(vectors):
+    index = MetaIndex()
+    index.add(vectors[:1], ids=[2**63 - 1])
+    with pytest.raises(ValueError, match="no default ids are left"):
+        index.add(vectors[:1])
+    with pytest.raises(ValueError, match=r"metadata\[0\]"):
+        index.add(vectors[:1], ids=[1], metadata=[{"a": "\ud800"}])
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match=r"metadata\[0\]"):
+        index.add(vectors[:1], ids=[1], metadata=[{"a": deep}])
+    assert len(index) == 1
+    text = MetaIndex()
+    text.add(vectors[:1], ids=["a"])
+    assert text.add(vectors[:0]).dtype == object
+
+
 def test_filters(index, query, scorer):
     unchanged(index, query, scorer, lambda: index.search(query, filter=np.ones(3, bool)), ShapeError, "mask of shape (20,)")
     unchanged(

@@ -23,7 +23,8 @@ core = _native.core
 
 def test_verdicts_give_reasons():
     features = core.features()
-    assert features["serial"][0] and features["generic"][0]
+    assert features["serial"][0]
+    assert features["generic"][0]
     rng = np.random.default_rng(0)
     for codec in CODECS:
         assert core.serves(core.default_isa(codec), codec)[0]
@@ -89,7 +90,8 @@ def test_fifty_thousand_candidates_and_a_k_above_them():
     assert (raw[0] == whole[0][candidates[0]]).all()
     scores, rows = answer("cpu", builders.request(asked, stored, "int8", candidates=candidates, k=65_536, num_threads=2))
     named = np.unique(candidates)
-    assert sorted(rows[0, : len(named)]) == named.tolist() and (rows[0, len(named) :] == -1).all()
+    assert sorted(rows[0, : len(named)]) == named.tolist()
+    assert (rows[0, len(named) :] == -1).all()
     assert (np.diff(scores[0, : len(named)]) <= 0).all()
 
 
@@ -104,8 +106,10 @@ def test_topk(k):
     for b in range(3):
         kept = np.flatnonzero(scores[b] > -np.inf)
         expected = kept[np.lexsort((sequence[kept], -scores[b][kept]))][:k]
-        assert (columns[b, : len(expected)] == expected).all() and (columns[b, len(expected) :] == -1).all()
-        assert (best[b, : len(expected)] == scores[b][expected]).all() and np.isneginf(best[b, len(expected) :]).all()
+        assert (columns[b, : len(expected)] == expected).all()
+        assert (columns[b, len(expected) :] == -1).all()
+        assert (best[b, : len(expected)] == scores[b][expected]).all()
+        assert np.isneginf(best[b, len(expected) :]).all()
 
 
 def test_nan_never_breaks_the_order():
@@ -115,7 +119,8 @@ def test_nan_never_breaks_the_order():
     stored = builders.snapshot(docs, "float32")
     asked = builders.queries(builders.documents(rng, [2], 16), "float32")
     scores, rows = answer("cpu", builders.request(asked, stored, "float32", k=40))
-    assert rows[0].tolist().index(4) == 39 and np.isneginf(scores[0, 39])
+    assert rows[0].tolist().index(4) == 39
+    assert np.isneginf(scores[0, 39])
     assert (np.diff(scores[0, :39]) <= 0).all()
 
 

@@ -56,9 +56,9 @@ def test_the_safetensors_library_reads_ours(tmp_path, name):
             np.testing.assert_array_equal(found["scales"], level.parts.scales)
     documents = load_file(folder / "documents.safetensors")
     offsets, text = documents["id_offsets"], documents["id_bytes"].tobytes()
-    assert [text[a:b].decode() for a, b in pairwise(offsets)] == store.snapshot.ids.tolist()
-    np.testing.assert_array_equal(documents["lengths"], store.snapshot.lengths)
-    np.testing.assert_array_equal(documents["sequence"], store.snapshot.sequence)
+    assert [text[a:b].decode() for a, b in pairwise(offsets)] == store.snapshot.segments[0].ids.tolist()
+    np.testing.assert_array_equal(documents["lengths"], store.snapshot.segments[0].lengths)
+    np.testing.assert_array_equal(documents["sequence"], store.snapshot.segments[0].sequence)
 
 
 def test_bfloat16_is_named_as_such(tmp_path):

@@ -305,6 +305,115 @@ def test_searches_beside_a_writer_see_whole_commits():
     assert len(index) == 124
 
 
+def test_what_can_be_made_can_be_opened_again(tmp_path):
+    for number, arguments in enumerate([{"levels": range(1, 100)}, {"nested": 1}, {"nested": np.True_}, {"dim": 1 << 20}]):
+        index = MetaIndex(**arguments)
+        index.save(tmp_path / str(number))
+        assert MetaIndex.open(tmp_path / str(number)).schema == index.schema
+    for arguments in [{"levels": range(1, 101)}, {"dim": (1 << 20) + 1}, {"doc_tokens": 1 << 33}, {"num_threads": 1 << 40}]:
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            MetaIndex(path=tmp_path / "new", **arguments)
+        assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="path"):
+        MetaIndex(path="")
+
+
+def test_levels_do_not_grow_past_what_can_be_stored():
+    index = MetaIndex(levels=range(1, 100))
+    with pytest.raises(ValueError, match="levels: expected at most 99 edges"):
+        index.add(documents(1, 300))
+    assert len(index) == 0
+
+
+def test_the_largest_numbers_accepted_do_not_overflow():
+    index = MetaIndex(codec="float32")
+    index.add(np.array([[[1e15, -1e15]], [[1e15, 1e15]], [[1, 0]]], np.float32))
+    result = index.search(np.full((16, 2), 1e15, np.float32), 3)
+    assert np.isfinite(result.scores).all()
+    assert result.ids.tolist() == [[1, 2, 0]]
+
+
+def test_a_plan_of_a_search_to_come():
+    index = MetaIndex(codec="int8")
+    index.add(documents(20))
+    assert str(index.plan(5, (4, 8)).stages[0].step) == "(4,8)>5"
+    assert index.plan(5, plan="(1,1)>10 (3,8)").stages[1].step.budget == (3, 8)
+    with pytest.raises(ValueError, match="query_tokens"):
+        index.plan(5)
+    index.add([documents(1, 1)[0] for _ in range(180)])
+    planned = index.plan(5, plan="(1,1)>10 (4,8)").stages[1].cost
+    assert planned.rows == 10
+    assert planned.nbytes < 10 * 8 * 10
+
+
+def test_stats_of_a_filtered_scan_count_what_was_compared():
+    index = MetaIndex(codec="int8")
+    index.add(documents(50))
+    mask = np.arange(50) < 10
+    (stage,) = index.search(documents(1, 4)[0], 5, filter=mask).stats
+    assert (stage.rows, stage.bytes) == (10, 10 * 8 * 10)
+
+
+def test_a_stage_that_ranks_like_the_next_one_does_not_run():
+    index = MetaIndex()
+    index.add(documents(100))
+    result = index.search(documents(1, 4)[0], 5, budget=(4, 1), candidates=20)
+    assert result.exact
+    assert result.plan == "(4,1)"
+
+
+def test_results_go_back_in():
+    index = MetaIndex()
+    index.add(documents(3), ids=["a", "b", "c"])
+    queries = documents(2, 4)
+    found = index.search(queries, 5)
+    again = index.rerank(queries, found.ids)
+    assert again.ids.tolist() == found.ids.tolist()
+    scores = index.score(queries, found.ids)
+    np.testing.assert_array_equal(scores, found.scores)
+    numbers = MetaIndex()
+    numbers.add(documents(3))
+    padded = numbers.search(queries, 5)
+    np.testing.assert_array_equal(numbers.score(queries, padded.ids), padded.scores)
+
+
+def test_normalize_takes_what_the_codec_alone_would_not():
+    index = MetaIndex(normalize=True, codec="float16")
+    index.add(documents() * 1e6)
+    np.testing.assert_allclose(np.linalg.norm(index.get([0])[0].tokens, axis=1), 1, rtol=1e-3)
+
+
+def test_torch_views_and_scalars():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    index = MetaIndex()
+    vectors = torch.from_numpy(documents()).requires_grad_()
+    index.add(vectors)
+    query = torch.complex(torch.zeros(4, 6), vectors.detach()[5, :4]).conj().imag
+    result = index.search(-query.neg().neg(), 3)
+    assert index.explain(vectors[5, :4], result.ids[0, 0]).score != 0
+    assert result.ids[0, 0] in index
+    assert len(index.get(list(result.ids[0]))) == 3
+    with pytest.raises(TypeError, match="queries: expected a dense torch tensor"):
+        index.search(torch.zeros(4, 6).to_sparse())
+
+
+def test_a_search_under_way_survives_close(monkeypatch):
+    from metaindex.execution import executor
+
+    index = MetaIndex()
+    index.add(documents())
+    run = executor.run
+
+    def closing(*arguments):
+        index.close()
+        return run(*arguments)
+
+    monkeypatch.setattr(executor, "run", closing)
+    assert index.search(documents(1, 4)[0], 3).ids.shape == (1, 3)
+    with pytest.raises(ClosedError):
+        assert 1 in index
+
+
 def test_public_names():
     assert metaindex.__version__
     assert all(hasattr(metaindex, name) for name in metaindex.__all__)

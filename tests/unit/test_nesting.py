@@ -60,7 +60,8 @@ def test_every_step_is_a_best_step(document: list[list[int]]) -> None:
         assert reached >= offered - tolerances.NESTING_COVERAGE
 
 
-@pytest.mark.parametrize("t", [1, 2, 17, 64])
+# Not 2: the mean of two unit vectors is as near to one as to the other, and rounding decides.
+@pytest.mark.parametrize("t", [1, 3, 17, 64])
 def test_equals_brute_force_on_unit_vectors(t: int) -> None:
     tokens = random_document(t, seed=t)
     np.testing.assert_allclose(nest(tokens, 9), naive_nest(tokens, 9), atol=tolerances.NESTING_MEAN)

@@ -1,0 +1,95 @@
+"""What the options' texts mean. A text that means nothing is refused here, before any work, with exit code 2."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from metaindex.codecs import CODECS
+from metaindex.planning.plan import Plan
+from metaindex.types import Levels
+
+_LARGEST = 2**63 - 1
+
+
+def count(text: str) -> int:
+    """An integer of at least 1."""
+    return _integer(text, 1)
+
+
+def from_zero(text: str) -> int:
+    """An integer of at least 0."""
+    return _integer(text, 0)
+
+
+def budget(text: str) -> int | tuple[int, int]:
+    """``r_q,r_c`` or one number for both sides."""
+    numbers = _numbers(text, "r_q,r_c or one number, each at least 1, such as 4,8 or 64")
+    if len(numbers) > 2:
+        raise ArgumentTypeError(f"expected r_q,r_c or one number, got {len(numbers)} numbers in {text!r}")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def budgets(text: str) -> list[tuple[int, int]]:
+    """Pairs ``r_q,r_c`` separated by spaces."""
+    pairs = []
+    for part in text.split():
+        pair = budget(part)
+        if isinstance(pair, int):
+            raise ArgumentTypeError(f"expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got {part!r}")
+        pairs.append(pair)
+    if not pairs:
+        raise ArgumentTypeError("expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got none")
+    return pairs
+
+
+def edges(text: str) -> tuple[int, ...]:
+    """Level edges, rising."""
+    try:
+        return Levels.of(_numbers(text, "level edges such as 1,4,16,64")).edges
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def plan(text: str) -> Plan:
+    try:
+        return Plan.parse(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def codecs(text: str) -> list[str]:
+    """Names of codecs separated by commas, each once."""
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in CODECS]:
+        raise ArgumentTypeError(f"expected codecs of {', '.join(CODECS)}, got {unknown[0]!r}")
+    return list(dict.fromkeys(names))
+
+
+def output_file(text: str) -> str:
+    """A file that can be written: long work must not end with one that can't."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ArgumentTypeError(f"expected a file that may be written, got {text!r}")
+    return text
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}") from None
+    if not least <= number <= _LARGEST:
+        bound = f"at least {least}" if number < least else "at most 2**63 - 1"
+        raise ArgumentTypeError(f"expected an integer of {bound}, got {number}")
+    return number
+
+
+def _numbers(text: str, expected: str) -> list[int]:
+    try:
+        return [count(part) for part in text.strip("()").split(",")]
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"expected {expected}, got {text!r}") from None
