@@ -1,8 +1,9 @@
-"""The two questions that every door asks: is this an integer within bounds, and is this a torch tensor."""
+"""Questions that many ask: is this an integer within bounds, is this a torch tensor, how many cores are there."""
 
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any
 
 LARGEST = 2**31 - 1
@@ -30,3 +31,8 @@ def integer(name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
 def is_torch(value: Any) -> bool:
     """Whether ``value`` is a torch tensor, told by its class: torch is optional and slow to import."""
     return any(base.__module__.split(".")[0] == "torch" and base.__name__ == "Tensor" for base in type(value).__mro__)
+
+
+def usable_cores() -> int:
+    """How many processors this process may use: a container or taskset may allow fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex import door
-from metaindex.checks import integer
+from metaindex.checks import integer, usable_cores
 from metaindex.codecs import Codec, compiled
 from metaindex.codecs import codec as find_codec
 from metaindex.errors import ShapeError, UnknownIdError
@@ -428,8 +428,7 @@ class MetaIndex:
 def _threads(num_threads: int | None) -> int:
     if num_threads is not None:
         return integer("num_threads", num_threads, most=1024)
-    # A container or taskset may allow fewer processors than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:

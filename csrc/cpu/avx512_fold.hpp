@@ -44,21 +44,24 @@ inline void fold(const TileJob& job, int64_t first, float* best, __m512 (&values
 }
 
 // Calls convert(to, codes, mask) for kNumbers codes at a time, which become 64 staged bytes; the mask has a bit for each code.
-// Column by column: a token has few, and one long loop over tokens beats many short ones.
 template <class Code, int kNumbers, class Convert>
 inline void stage_tokens(const Span* spans, int64_t count, int64_t token_bytes, int64_t first, int64_t dims, std::byte* dst,
                          Convert convert) {
-    for (const Span* span = spans; span != spans + count; dst += span->tokens * kStagedBytes, ++span) {
-        const std::byte* column = span->codes + first * static_cast<int64_t>(sizeof(Code));
-        std::byte* to = dst;
-        for (int64_t left = dims; left > 0; left -= kNumbers) {
-            const uint64_t mask = left < kNumbers ? (uint64_t{1} << left) - 1 : ~uint64_t{0};
+    constexpr uint64_t kAll = ~uint64_t{0};
+    const int64_t rest = dims % kNumbers;
+    const uint64_t tail = (uint64_t{1} << rest) - 1;
+    for (const Span* span = spans; span != spans + count; ++span) {
+        const std::byte* token = span->codes + first * static_cast<int64_t>(sizeof(Code));
+        for (int64_t t = 0; t < span->tokens; ++t, token += token_bytes, dst += kStagedBytes) {
+            const Code* codes = reinterpret_cast<const Code*>(token);
+            std::byte* to = dst;
+            int64_t left = dims / kNumbers;
+            for (; left >= 4; left -= 4, codes += 4 * kNumbers, to += 256) {
 #pragma GCC unroll 4
-            for (int64_t t = 0; t < span->tokens; ++t) {
-                convert(to + t * kStagedBytes, reinterpret_cast<const Code*>(column + t * token_bytes), mask);
+                for (int i = 0; i < 4; ++i) convert(to + i * 64, codes + i * kNumbers, kAll);
             }
-            column += kNumbers * static_cast<int64_t>(sizeof(Code));
-            to += 64;
+            for (; left > 0; --left, codes += kNumbers, to += 64) convert(to, codes, kAll);
+            if (rest) convert(to, codes, tail);
         }
     }
 }

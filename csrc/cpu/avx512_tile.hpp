@@ -55,19 +55,35 @@ struct Block {
     }
 
     template <int kUnitBytes>
-    void multiply(const std::byte* panel, int64_t panel_stride, int64_t unit_stride, const std::byte* tokens, int64_t units) {
-        for (int64_t u = 0; u < units; ++u, tokens += kUnitBytes, panel += unit_stride) {
-            typename Kind::Query query[kVectors];
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) query[v] = Kind::query(panel + v * panel_stride);
-#pragma GCC unroll 16
-            for (int t = 0; t < kTokens; ++t) {
-                const __m512i token = kUnitBytes == 8
-                                          ? _mm512_set1_epi64(*reinterpret_cast<const int64_t*>(tokens + t * kStagedBytes))
-                                          : _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(tokens + t * kStagedBytes));
-#pragma GCC unroll 2
-                for (int v = 0; v < kVectors; ++v) sums[v][t] = Kind::step(sums[v][t], query[v], token);
+    void multiply(const std::byte* panel, int64_t panel_stride, int64_t unit_stride, const std::byte* tokens, int64_t units,
+                  Upcoming upcoming, int64_t lines) {
+        constexpr int64_t kStep = 4;
+        const int64_t portion = (lines * kStep + units - 1) / units;
+        for (int64_t u = 0; u + kStep <= units; u += kStep) {
+            upcoming.fetch(portion);
+#pragma GCC unroll 1
+            for (int64_t i = 0; i < kStep; ++i, tokens += kUnitBytes, panel += unit_stride) {
+                multiply_unit<kUnitBytes>(panel, panel_stride, tokens);
             }
+        }
+        upcoming.fetch(lines);
+        for (int64_t u = units / kStep * kStep; u < units; ++u, tokens += kUnitBytes, panel += unit_stride) {
+            multiply_unit<kUnitBytes>(panel, panel_stride, tokens);
+        }
+    }
+
+    template <int kUnitBytes>
+    void multiply_unit(const std::byte* panel, int64_t panel_stride, const std::byte* tokens) {
+        typename Kind::Query query[kVectors];
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) query[v] = Kind::query(panel + v * panel_stride);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+            const __m512i token = kUnitBytes == 8
+                                      ? _mm512_set1_epi64(*reinterpret_cast<const int64_t*>(tokens + t * kStagedBytes))
+                                      : _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(tokens + t * kStagedBytes));
+#pragma GCC unroll 2
+            for (int v = 0; v < kVectors; ++v) sums[v][t] = Kind::step(sums[v][t], query[v], token);
         }
     }
 };
@@ -75,7 +91,6 @@ struct Block {
 // Layout `quads`: kGroups groups share each token that is broadcast.
 template <class Kind, int kTokens, int kGroups>
 inline void multiply_quads(const TileJob& job, int64_t group, int64_t first) {
-    if (group == 0) prefetch_next(job, first, kTokens);
     std::byte* partial = job.partial + group * kPartialStride + first * 64;
     Block<Kind, kTokens, kGroups> block;
     if (job.first) {
@@ -84,7 +99,7 @@ inline void multiply_quads(const TileJob& job, int64_t group, int64_t first) {
         block.resume(partial, kPartialStride);
     }
     block.template multiply<4>(job.panel + group * job.panel_stride, job.panel_stride, 64, job.tokens + first * kStagedBytes,
-                               job.units);
+                               job.units, Upcoming(job, group, first, kTokens), kTokens * job.next_lines);
     if (!job.last) {
         block.suspend(partial, kPartialStride);
         return;
@@ -116,7 +131,6 @@ void multiply_pairs(const TileJob& job) {
     constexpr int64_t kHalf = kMaxStagedTokens * 64;
     for (int64_t group = 0; group < job.groups; ++group) {
         for (int64_t first = 0; first < job.count; first += kTokens) {
-            if (group == 0) prefetch_next(job, first, kTokens);
             std::byte* partial = job.partial + group * kPartialStride + first * 64;
             Block<Kind, kTokens, 2> block;
             if (job.first) {
@@ -125,7 +139,7 @@ void multiply_pairs(const TileJob& job) {
                 block.resume(partial, kHalf);
             }
             block.template multiply<8>(job.panel + group * job.panel_stride, 64, 128, job.tokens + first * kStagedBytes,
-                                       job.units);
+                                       job.units, Upcoming(job, group, first, kTokens), kTokens * job.next_lines);
             if (!job.last) {
                 block.suspend(partial, kHalf);
                 continue;

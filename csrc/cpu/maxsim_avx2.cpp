@@ -58,7 +58,7 @@ template <class Kind>
 inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     const std::byte* panel = job.panel + group * job.panel_stride;
     std::byte* partial = job.partial + group * kPartialStride + first * kLanes * 4;
-    if (group == 0) prefetch_next(job, first, kTokens);
+    Upcoming(job, group, first, kTokens).fetch(kTokens * job.next_lines);
     typename Kind::Sum sums[kTokens][2];
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {

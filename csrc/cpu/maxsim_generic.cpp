@@ -20,7 +20,7 @@ void multiply_block(const TileJob& job, int64_t group, int64_t first) {
     const auto* panel = reinterpret_cast<const Vector*>(job.panel + group * job.panel_stride);
     auto* partial = reinterpret_cast<Vector*>(job.partial + group * kPartialStride) + first * kVectors;
     const std::byte* tokens = job.tokens + first * job.token_stride;
-    if (group == 0) prefetch_next(job, first, kTokens);
+    Upcoming(job, group, first, kTokens).fetch(kTokens * job.next_lines);
     Vector sums[kTokens][kVectors];
     for (int t = 0; t < kTokens; ++t) {
         for (int v = 0; v < kVectors; ++v) sums[t][v] = job.first ? Vector{} : partial[t * kVectors + v];

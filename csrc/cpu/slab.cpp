@@ -53,6 +53,7 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
                 case Element::int16: pack<int16_t>(lane, [&](int64_t j) { return bytes8[j]; }); break;
                 case Element::int32: pack<int32_t>(lane, [&](int64_t j) { return bytes8[j]; }); break;
                 case Element::bfloat16: pack<uint16_t>(lane, [&](int64_t j) { return halves[j]; }); break;
+                case Element::halves: pack_halves(lane, halves); break;
                 case Element::float32:
                     pack<float>(lane, [&](int64_t j) {
                         return codec == Codec::float32   ? floats[j]
@@ -85,6 +86,22 @@ void Slab::pack(int64_t lane, Read read) {
                 const Number number = static_cast<Number>(read(chunk.first_dim + j));
                 std::memcpy(to + at, &number, sizeof number);
             }
+        }
+    }
+}
+
+void Slab::pack_halves(int64_t lane, const uint16_t* codes) {
+    for (const Chunk& chunk : chunks_) {
+        std::byte* upper = panels_.get() + panel_offset(chunk, lane / kLanes) + lane % kLanes * 4;
+        std::byte* lower = upper + chunk.units / 2 * panel_unit();
+        for (int64_t j = 0; j < chunk.dims; ++j) {
+            const int64_t at = (j / 32 * 16 + j % 16) * panel_unit() + j % 32 / 16 * 2;
+            const float number = from_float16(codes[chunk.first_dim + j]);
+            const uint32_t bits = bits_of(number);
+            const auto high = static_cast<uint16_t>(bits >> 16);
+            const auto low = static_cast<uint16_t>(bits_of(number - float_of(bits & 0xFFFF0000u)) >> 16);
+            std::memcpy(upper + at, &high, sizeof high);
+            std::memcpy(lower + at, &low, sizeof low);
         }
     }
 }

@@ -61,6 +61,7 @@ class Slab {
  private:
     template <class Number, class Read>
     void pack(int64_t lane, Read read);
+    void pack_halves(int64_t lane, const uint16_t* codes);
     int64_t panel_offset(const Chunk& chunk, int64_t group) const {
         return (chunk.units_before * groups_ + group * chunk.units) * panel_unit();
     }

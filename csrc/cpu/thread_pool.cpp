@@ -1,6 +1,7 @@
 #include "thread_pool.hpp"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <atomic>
@@ -14,6 +15,37 @@
 namespace metaindex {
 namespace {
 
+// The processors that the threads of a task run on. A thread is often woken on the processor of the one that woke it, and the
+// system may take longer than the task to move it to an idle one, so a thread that finds its processor taken moves by itself.
+class Processors {
+ public:
+#if defined(__linux__)
+    void settle() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        const int here = sched_getcpu();
+        if (here < 0 || here >= CPU_SETSIZE) return;
+        if (CPU_ISSET(here, &taken_)) leave();
+        const int now = sched_getcpu();
+        if (now >= 0 && now < CPU_SETSIZE) CPU_SET(now, &taken_);
+    }
+
+ private:
+    void leave() const {
+        cpu_set_t allowed, free;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+        CPU_XOR(&free, &allowed, &taken_);
+        CPU_AND(&free, &free, &allowed);
+        if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free) != 0) return;
+        sched_setaffinity(0, sizeof allowed, &allowed);  // it has moved; from here on it may go where it could before
+    }
+
+    cpu_set_t taken_{};
+    std::mutex mutex_;
+#else
+    void settle() {}
+#endif
+};
+
 struct Task {
     const std::function<void(int)>* body;
     int next_worker;  // the next number to hand out; all are out at `workers`
@@ -21,12 +53,14 @@ struct Task {
     int running = 0;
     std::exception_ptr error;
     std::condition_variable done;
+    Processors processors;
 };
 
 class Pool {
  public:
     void run(int workers, const std::function<void(int)>& body) {
-        Task task{&body, 1, workers, 0, nullptr, {}};
+        Task task{&body, 1, workers, 0, nullptr, {}, {}};
+        task.processors.settle();
         {
             std::lock_guard<std::mutex> lock(mutex_);
             grow(workers - 1);
@@ -62,6 +96,7 @@ class Pool {
             ++task.running;
             if (task.next_worker == task.workers) tasks_.pop_front();
             lock.unlock();
+            task.processors.settle();
             call(task, worker);
             lock.lock();
             if (--task.running == 0) task.done.notify_all();

@@ -20,7 +20,9 @@ inline constexpr int64_t kMaxStagedTokens = 64;
 inline constexpr int64_t kPartialStride = kMaxStagedTokens * 128;  // bytes of accumulators between groups
 
 // What a unit is made of, and so how queries are packed and document tokens staged.
-enum class Element : uint8_t { float32, int32, int16, int8, bfloat16 };
+// `halves` are float16 numbers as two bfloat16 that add up to them exactly: of 32 numbers, unit i holds number i and number
+// 16 + i; first come the upper halves of a chunk, then the lower ones.
+enum class Element : uint8_t { float32, int32, int16, int8, bfloat16, halves };
 
 inline constexpr int64_t itemsize(Element element) {
     switch (element) {
@@ -74,13 +76,31 @@ struct TileJob {
 
 namespace {
 
-// Asks for what comes next in the places of tokens [first, first + tokens).
-inline void prefetch_next(const TileJob& job, int64_t first, int64_t tokens) {
-    for (int64_t t = first; t < first + tokens; ++t) {
-        const std::byte* line = job.next[t] + job.next_offset;
-        for (int64_t i = 0; i < job.next_lines; ++i) __builtin_prefetch(line + i * 64);
+// Asks for what comes next, a few cache lines at a time: a processor has few places for lines under way, and where they are all
+// taken it waits instead of multiplying.
+class Upcoming {
+ public:
+    // Goes with the first group only: the others use the same tokens.
+    Upcoming(const TileJob& job, int64_t group, int64_t first, int64_t tokens)
+        : row_(job.next + first), end_(group == 0 ? row_ + tokens : row_), offset_(job.next_offset), lines_(job.next_lines) {}
+
+    void fetch(int64_t count) {
+        for (; count > 0 && row_ != end_; --count) {
+            __builtin_prefetch(*row_ + offset_ + line_ * 64);
+            if (++line_ == lines_) {
+                line_ = 0;
+                ++row_;
+            }
+        }
     }
-}
+
+ private:
+    const std::byte* const* row_;
+    const std::byte* const* end_;
+    int64_t offset_;
+    int64_t lines_;
+    int64_t line_ = 0;
+};
 
 }  // namespace
 

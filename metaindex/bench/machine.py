@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from metaindex.checks import usable_cores
+
 # The instruction sets that scorers, ours and others', choose their code by.
 # fmt: off
 SCORING_FLAGS = (
@@ -72,13 +74,6 @@ def cpu_flags() -> list[str]:
             offered = set(value.split())
             return [flag for flag in SCORING_FLAGS if flag in offered]
     return []
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def caches() -> dict[str, str]:

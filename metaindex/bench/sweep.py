@@ -27,15 +27,15 @@ _SMALLEST = 1e-9  # below this an error is taken as it is
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is swept: the same documents in one index per codec, and queries float32 [B, R, d].
+    """What is swept: the same documents in one index per codec, and at least one query: [B, R, d] or a list of [r_i, d].
 
-    ``exact`` holds them in the most precise codec there is: float32, or the stored index itself. ``about`` int64 [B]: the ids
-    of the documents that queries are about, where that is known.
+    ``exact`` holds the documents in the most precise codec there is: float32, or the stored index itself. ``about`` int64 [B]:
+    the ids of the documents that queries are about, where that is known.
     """
 
     indexes: dict[str, MetaIndex]
     exact: MetaIndex
-    queries: NDArray[np.float32]
+    queries: NDArray | list[NDArray]
     about: NDArray[np.int64] | None
     description: dict[str, Any]
 
@@ -84,10 +84,10 @@ def synthetic(vectors: NestedVectors, queries: int, query_tokens: int, codecs: S
     return Subject({codec: built[codec] for codec in codecs}, built["float32"], asked, about, description)
 
 
-def stored(index: MetaIndex, queries: NDArray[np.float32], name: str) -> Subject:
+def stored(index: MetaIndex, queries: NDArray | list[NDArray], name: str) -> Subject:
     """An index that is there already; what its codec keeps is the truth."""
-    shape = {"documents": len(index), "queries": len(queries), "query_tokens": queries.shape[1], "dim": queries.shape[2]}
-    return Subject({index.schema.codec: index}, index, queries, None, {"data": name, **shape})
+    shape = {"queries": len(queries), "query_tokens": max(map(len, queries)), "dim": queries[0].shape[1]}
+    return Subject({index.schema.codec: index}, index, queries, None, {"data": name, "documents": len(index), **shape})
 
 
 def sweep(subject: Subject, searches: Sequence[str], k: int, rounds: int) -> list[Row]:
@@ -131,8 +131,11 @@ def _answer(subject: Subject, codec: str, search: str, k: int, best: NDArray[np.
     )
 
 
-def _score_error(subject: Subject, query: NDArray[np.float32], result: SearchResult) -> float:
+def _score_error(subject: Subject, query: NDArray, result: SearchResult) -> float:
     """The largest relative error of one query's scores."""
+    query = query.astype(np.float64)
+    if subject.exact.schema.normalize:
+        query /= np.maximum(np.linalg.norm(query, axis=1, keepdims=True), _SMALLEST)
     last = Plan.parse(result.plan).stages[-1].source
     assert isinstance(last, Exact)
     hits = result.to_list()[0]

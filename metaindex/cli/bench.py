@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
-
-import numpy as np
 
 from metaindex.bench import sweep as sweeps
 from metaindex.bench.machine import run_record
 from metaindex.bench.plots import Run, plot_tradeoff, require_matplotlib
 from metaindex.bench.synthetic import NestedVectors
-from metaindex.cli import vectors
-from metaindex.codecs import CODECS
+from metaindex.cli import arguments, vectors
+from metaindex.cli.output import json_text
 from metaindex.index import MetaIndex
-from metaindex.planning.plan import Plan
 
 _BUDGETS = "1,1 2,4 4,8 8,16 16,64"
 _NOTES = """\
@@ -30,40 +26,48 @@ def add_parser(commands: Any) -> None:
     what = bench.add_subparsers(title="what", metavar="WHAT", required=True)
     sweep = what.add_parser("sweep", help="latency against budget, codec and plan: a table, JSON lines and a plot")
     data = sweep.add_argument_group("synthetic vectors")
-    data.add_argument("--n", type=_count, default=20_000, metavar="N", help="documents (20000)")
-    data.add_argument("--doc-tokens", type=_count, default=64, metavar="T", help="tokens per document (64)")
-    data.add_argument("--query-tokens", type=_count, default=16, metavar="R", help="tokens per query (16)")
-    data.add_argument("--dim", type=_count, default=128, metavar="d", help="dimensions (128)")
-    data.add_argument("--codecs", type=_codecs, default=["int8", "float16"], help="separated by commas (int8,float16)")
-    data.add_argument("--queries", type=_count, default=50, metavar="B", help="how many queries (50)")
-    data.add_argument("--seed", type=int, default=0)
+    data.add_argument("--n", type=arguments.count, default=20_000, metavar="N", help="documents (20000)")
+    data.add_argument("--doc-tokens", type=arguments.count, default=64, metavar="T", help="tokens per document (64)")
+    data.add_argument("--query-tokens", type=arguments.count, default=16, metavar="R", help="tokens per query (16)")
+    data.add_argument("--dim", type=arguments.count, default=128, metavar="d", help="dimensions (128)")
+    data.add_argument("--codecs", type=arguments.codecs, default="int8,float16", help="separated by commas (int8,float16)")
+    data.add_argument("--queries", type=arguments.count, default=50, metavar="B", help="how many queries (50)")
+    data.add_argument("--seed", type=arguments.from_zero, default=0)
     stored = sweep.add_argument_group("or stored vectors")
     stored.add_argument("--index", metavar="PATH", help="an index instead of synthetic vectors")
     stored.add_argument("--query-vectors", metavar="FILE", help="its queries: .npy, .npz or .safetensors with [B, R, d]")
-    sweep.add_argument("--budgets", type=_budgets, help=f'pairs r_q,r_c separated by spaces ("{_BUDGETS}", cut to R and T)')
-    sweep.add_argument("--plans", nargs="*", type=_plan, metavar="PLAN", help='each in quotes ("(1,1)>1000 (4,8)>200 (*,*)")')
-    sweep.add_argument("-k", "--k", type=_count, default=10, help="hits per query (10)")
-    sweep.add_argument("--threads", type=_count, help="threads of a search; all cores by default")
-    sweep.add_argument("--rounds", type=_count, default=5, help="how many turns each search takes (5)")
-    sweep.add_argument("--out", metavar="FILE", help="write the rows as JSON lines")
-    sweep.add_argument("--plot", metavar="FILE", help="draw recall against latency as PNG")
+    sweep.add_argument(
+        "--budgets", type=arguments.budgets, help=f'pairs r_q,r_c separated by spaces ("{_BUDGETS}", cut to R and T)'
+    )
+    sweep.add_argument(
+        "--plans", nargs="*", type=arguments.plan, metavar="PLAN", help='each in quotes ("(1,1)>1000 (4,8)>200 (*,*)")'
+    )
+    sweep.add_argument("-k", "--k", type=arguments.count, default=10, help="hits per query (10)")
+    sweep.add_argument("--threads", type=arguments.count, help="threads of a search; all cores by default")
+    sweep.add_argument("--rounds", type=arguments.count, default=5, help="how many turns each search takes (5)")
+    sweep.add_argument("--out", type=arguments.output_file, metavar="FILE", help="write the rows as JSON lines")
+    sweep.add_argument("--plot", type=arguments.output_file, metavar="FILE", help="draw recall against latency as PNG")
     sweep.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
-    sweep.set_defaults(run=run)
+    sweep.set_defaults(run=run, refuse=sweep.error)
 
 
 def run(options: argparse.Namespace) -> int:
+    if (options.index is None) != (options.query_vectors is None):
+        options.refuse("--index and --query-vectors: expected both, an index and a file of queries for it, or neither")
+    if options.budgets == options.plans == []:
+        options.refuse("--budgets, --plans: expected at least one to measure, got none")
     if options.plot:
         require_matplotlib()
     subject = _subject(options)
     rows = sweeps.sweep(subject, _searches(options, subject), options.k, options.rounds)
     record = run_record(seed=None if options.index else options.seed)
-    lines = [json.dumps({**row.as_json(), "subject": subject.description, "run": record}) for row in rows]
+    lines = [json_text({**row.as_json(), "subject": subject.description, "run": record}) for row in rows]
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
     if options.plot:
         runs = [Run(_series(row.answer), row.answer.search, 1e3 * row.timing.median, row.answer.recall) for row in rows]
-        title = f"Latency against budget: {subject.description['documents']:,} documents, d = {subject.queries.shape[2]}"
+        title = f"Latency against budget: {subject.description['documents']:,} documents, d = {subject.description['dim']}"
         plot_tradeoff(runs, options.plot, title=title, quality=f"recall@{options.k} of the exact result")
     if options.json:
         print("\n".join(lines))
@@ -79,54 +83,22 @@ def _series(answer: sweeps.Answer) -> str:
 
 def _subject(options: argparse.Namespace) -> sweeps.Subject:
     if options.index is None:
-        if options.query_vectors is not None:
-            raise ValueError("--query-vectors: expected together with --index, whose queries they are")
         made = NestedVectors(options.n, options.doc_tokens, options.dim, options.seed)
         return sweeps.synthetic(made, options.queries, options.query_tokens, options.codecs, options.threads)
-    if options.query_vectors is None:
-        raise ValueError("--index: expected together with --query-vectors, a file of queries for it")
-    queries = np.asarray(vectors.read(options.query_vectors).vectors, dtype=np.float32)
+    queries = vectors.read_queries(options.query_vectors)
+    if not len(queries):
+        raise ValueError(f"{options.query_vectors}: expected at least one query, got none")
     return sweeps.stored(MetaIndex.open(options.index, num_threads=options.threads), queries, options.index)
 
 
 def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> list[str]:
     """Budgets and plans as texts that ``Plan.parse`` reads, each once. Those that nobody asked for are cut to R and T."""
-    everything = subject.exact.plan(query_tokens=subject.queries.shape[1]).stages[-1].step.budget
+    everything = subject.exact.plan(query_tokens=subject.description["query_tokens"]).stages[-1].step.budget
     budgets = options.budgets
     if budgets is None:
-        budgets = [(min(r_q, everything.r_q), min(r_c, everything.r_c)) for r_q, r_c in _budgets(_BUDGETS)]
+        budgets = [(min(r_q, everything.r_q), min(r_c, everything.r_c)) for r_q, r_c in arguments.budgets(_BUDGETS)]
     plans = options.plans
     if plans is None:
-        plans = [f"(1,1)>1000 ({min(4, everything.r_q)},{min(8, everything.r_c)})>200 (*,*)"]
-    return list(dict.fromkeys([*(f"({r_q},{r_c})" for r_q, r_c in budgets), *plans]))
-
-
-def _budgets(text: str) -> list[tuple[int, int]]:
-    pairs = []
-    for part in text.split():
-        members = part.strip("()").split(",")
-        if len(members) != 2 or not all(member.isdigit() and int(member) for member in members):
-            raise argparse.ArgumentTypeError(f"expected pairs such as 1,1 2,4 separated by spaces, got {part!r}")
-        pairs.append((int(members[0]), int(members[1])))
-    return pairs
-
-
-def _plan(text: str) -> str:
-    try:
-        return str(Plan.parse(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _codecs(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if unknown := [name for name in names if name not in CODECS]:
-        raise argparse.ArgumentTypeError(f"expected codecs of {', '.join(CODECS)}, got {unknown[0]!r}")
-    return list(dict.fromkeys(names))
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
-    return number
+        middle = f"({min(4, everything.r_q)},{min(8, everything.r_c)})"
+        plans = [f"(1,1)>{max(1000, options.k)} {middle}>{max(200, options.k)} (*,*)"]
+    return list(dict.fromkeys([*(f"({r_q},{r_c})" for r_q, r_c in budgets), *map(str, plans)]))

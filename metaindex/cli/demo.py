@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -14,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from metaindex.bench.docstrings import Entry, collect
-from metaindex.bench.machine import run_record, usable_cores
+from metaindex.bench.machine import run_record
 from metaindex.bench.plots import Run, plot_tradeoff, require_matplotlib
+from metaindex.checks import usable_cores
+from metaindex.cli import arguments
 from metaindex.cli.demo_sweep import CUT, DOC_TOKENS, Corpus, Row, build, sweep
-from metaindex.cli.progress import progress
+from metaindex.cli.output import json_text
+from metaindex.cli.progress import Progress
 from metaindex.codecs import CODECS
 from metaindex.encoders.minilm import MiniLM, TextVectors
 from metaindex.index import MetaIndex
@@ -57,10 +59,16 @@ class Seconds:
 def add_parser(commands: Any) -> None:
     demo = commands.add_parser("demo", help="search the docstrings of this Python; show what each budget costs and buys")
     demo.add_argument("--questions", nargs="+", metavar="TEXT", default=list(QUESTIONS), help="what to ask, each in quotes")
-    demo.add_argument("--documents", type=_count, metavar="N", help="use N of the docstrings; all by default")
-    demo.add_argument("--queries", type=_count, default=500, metavar="N", help="summaries to measure with (500)")
+    demo.add_argument("--documents", type=arguments.count, metavar="N", help="use N of the docstrings; all by default")
+    demo.add_argument("--queries", type=arguments.count, default=500, metavar="N", help="summaries to measure with (500)")
     demo.add_argument("--codec", choices=list(CODECS), default="int8", help="how vectors are kept in the sweep (int8)")
-    demo.add_argument("--plot", default="metaindex-demo.png", metavar="FILE", help="where the plot goes (metaindex-demo.png)")
+    demo.add_argument(
+        "--plot",
+        type=arguments.output_file,
+        default="metaindex-demo.png",
+        metavar="FILE",
+        help="where the plot goes (metaindex-demo.png)",
+    )
     demo.add_argument("--json", action="store_true", help="print JSON")
     demo.set_defaults(run=run)
 
@@ -86,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         report = {"documents": len(entries), "queries": len(corpus.queries), "seconds": asdict(seconds), "seed": SEED}
         report |= {"questions": answers, "rows": [asdict(row) for row in rows], "plot": options.plot, "machine": run_record()}
-        print(json.dumps(report, indent=2))
+        print(json_text(report, indent=2))
     else:
         print(_table(rows))
         print(f"\nplot: {options.plot}")
@@ -98,14 +106,14 @@ def _encode(
 ) -> tuple[Corpus, TextVectors, Seconds]:
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(entries))[:queries])
     start = time.perf_counter()
-    with progress(len(entries), "docstrings", "encoding documents") as bar:
+    with Progress(len(entries), "docstrings", "encoding documents") as bar:
         documents = model.document_vectors([entry.body for entry in entries], bar.update)
-    with progress(len(chosen), "summaries", "encoding queries") as bar:
+    with Progress(len(chosen), "summaries", "encoding queries") as bar:
         summaries = model.query_vectors([entries[place].summary for place in chosen], bar.update)
     asked = model.query_vectors(questions)
     encoded = time.perf_counter()
     nested = []
-    with progress(len(entries), "docstrings", "nesting") as bar:
+    with Progress(len(entries), "docstrings", "nesting") as bar:
         for tokens in documents.tokens:
             nested.append(nest(tokens, DOC_TOKENS))
             bar.update()
@@ -179,10 +187,3 @@ def _shortened(text: str, width: int = 90) -> str:
 
 def _silent(*_: Any) -> None:
     pass
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
-    return number

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import platform
 import sys
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 import metaindex
 from metaindex import _native
+from metaindex.cli.output import json_text
 from metaindex.codecs import CODECS, Codec
 from metaindex.index import built_in_scorers
 from metaindex.scoring.request import Queries, ScoreRequest
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     report = examine()
     if options.json:
-        print(json.dumps(report, indent=2))
+        print(json_text(report, indent=2))
     else:
         for title, entries in report.items():
             print(title)

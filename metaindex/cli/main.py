@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import metaindex
 from metaindex.cli import bench, demo, doctor, store
 from metaindex.errors import MetaIndexError
 
-FAILED, USAGE = 1, 2
+FAILED = 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,8 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        print(end="", flush=True)  # what can't be written is to fail here, not when Python exits
         return code
-    except (MetaIndexError, ValueError, TypeError, OSError, MemoryError) as error:
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (| head). What is left of it must not fail again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (MetaIndexError, ValueError, TypeError, OSError, MemoryError, ImportError) as error:
         print(f"metaindex: {_one_line(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

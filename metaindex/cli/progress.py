@@ -15,7 +15,7 @@ _SECONDS_BETWEEN = 0.1
 
 
 class Progress:
-    """Shows how much of ``total`` is done; ``update(n)`` says that ``n`` more are. Use it as a context manager."""
+    """How much of ``total`` things called ``unit`` is done: ``with Progress(90, "doc", "building") as bar: bar.update(10)``."""
 
     def __init__(self, total: int, unit: str, description: str, stream: TextIO | None = None) -> None:
         self._total, self._unit, self._description = total, unit, description
@@ -59,11 +59,6 @@ class Progress:
             clock = ""
         counts = f"{self._done:,}/{self._total:,} {self._unit}"
         return f"{self._description:<20} [{'#' * full}{'.' * (_WIDTH - full)}] {counts} {clock}".rstrip()
-
-
-def progress(total: int, unit: str, description: str) -> Progress:
-    """A bar for ``total`` things called ``unit``: ``with progress(90, "doc", "building") as bar: bar.update(10)``."""
-    return Progress(total, unit, description)
 
 
 def _clock(seconds: float) -> str:

@@ -17,7 +17,7 @@ from tests.tolerances import score_tolerance
 SCORERS: dict[str, Scorer] = {
     scorer.name: scorer for scorer in (ReferenceScorer(), CpuScorer(), *(CpuScorer(isa) for isa in _native.core.features()))
 }
-SPECIAL = {"cpu:avx512vnni": {"int8"}, "cpu:avx512bf16": {"bfloat16"}, "cpu:amx": {"int8", "bfloat16"}}
+SPECIAL = {"cpu:avx512vnni": {"int8"}, "cpu:avx512bf16": {"bfloat16"}, "cpu:amx": {"int8", "bfloat16", "float16"}}
 PAIRS = [(scorer, codec) for scorer in SCORERS for codec in CODECS if codec in SPECIAL.get(scorer, CODECS)]
 
 every_scorer = pytest.mark.parametrize(("scorer", "codec"), PAIRS)

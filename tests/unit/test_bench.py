@@ -111,20 +111,75 @@ def test_a_stored_index_is_swept_with_its_own_queries(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--query-vectors", "q.npy"], "--index"),
-        (["--index", "somewhere"], "--query-vectors"),
+        (["--query-vectors", "q.npy"], "--index and --query-vectors: expected both"),
+        (["--index", "somewhere"], "--index and --query-vectors: expected both"),
+        (["--budgets", "", "--plans"], "--budgets, --plans: expected at least one"),
+        (["--budgets", "1x1"], "argument --budgets: expected r_q,r_c"),
+        (["--budgets", "1,1 4"], "argument --budgets: expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got '4'"),
+        (["--budgets", "1,2,3"], "argument --budgets: expected r_q,r_c or one number, got 3 numbers"),
+        (["--plans", "(4,8)>x"], "argument --plans: plan: can't read"),
+        (["--codecs", "int4"], "argument --codecs: expected codecs of"),
+        (["--n", "0"], "argument --n: expected an integer of at least 1, got 0"),
+        (["--n", "x"], "argument --n: expected an integer of at least 1, got 'x'"),
+        (["--seed", "-1"], "argument --seed: expected an integer of at least 0, got -1"),
+        (["--out", "nodir/x"], "argument --out: expected a file in a folder that exists, got 'nodir/x'"),
+        (["--plot", "nodir/x"], "argument --plot: expected a file in a folder that exists, got 'nodir/x'"),
+        (["--out", "."], "argument --out: expected a file in a folder that exists, got '.'"),
     ],
 )
-def test_half_of_a_stored_sweep_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "sweep", *arguments]) == 1
+def test_bad_usage_exits_with_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*SWEEP, *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_demo_checks_its_plot_before_it_works(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--plot", "nodir/x"])
+    assert stopped.value.code == 2
+    assert "argument --plot: expected a file in a folder that exists, got 'nodir/x'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """The arguments that sweep a stored index, normalized, with the queries in queries.npy."""
+    with MetaIndex(codec="float32", path=tmp_path / "index", normalize=True) as index:
+        index.add(SMALL.array())
+    return ["bench", "sweep", "--index", f"{tmp_path / 'index'}", "--query-vectors", f"{tmp_path / 'queries.npy'}"]
+
+
+def test_stored_queries_are_cut_to_their_lengths(stored, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    queries = 7 * SMALL.queries(5, 4)[0]
+    lengths = [2, 4, 1, 3, 4]
+    for query, length in zip(queries, lengths):
+        query[length:] = 1e6  # padding that would decide every score
+    np.save(tmp_path / "queries.npy", queries)
+    (tmp_path / "queries.jsonl").write_text("\n".join(json.dumps({"length": length}) for length in lengths))
+    assert main([*stored, "--rounds", "1", "--json", "--budgets", "2,2 4,8"]) == 0
+    rows = {row["search"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["(4,8)"]["recall"] == 1
+    assert all(row["score_error"] <= tolerances.BENCH_FLOAT32 for row in rows.values())
+    assert rows["(4,8)"]["subject"]["query_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    ("queries", "said"),
+    [
+        (np.ones((2, 4, 16), np.int64), "expected float16, float32, float64 or torch bfloat16 numbers, got int64"),
+        (np.ones(16, np.float32), "queries.npy: expected [B, R, d] or one query [R, d], got (16,)"),
+        (np.ones((0, 4, 16), np.float32), "queries.npy: expected at least one query, got none"),
+    ],
+    ids=["integers", "rank 1", "none"],
+)
+def test_stored_queries_that_are_none_are_one_line(queries, said, stored, tmp_path, capsys) -> None:
+    np.save(tmp_path / "queries.npy", queries)
+    assert main(stored) == 1
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--budgets", "1x1"], ["--plans", "(4,8)>x"], ["--codecs", "int4"], ["--n", "0"]])
-def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["bench", "sweep", *arguments])
-    assert stopped.value.code == 2
-    assert "usage" in capsys.readouterr().err
+def test_the_plan_that_nobody_asked_for_fits_k(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP, "--codecs", "int8", "--budgets", "1,1", "-k", "1001"]) == 0
+    assert ">1001" in capsys.readouterr().out
