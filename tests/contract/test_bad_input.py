@@ -298,8 +298,11 @@ def test_ids_of_the_other_kind(index, query, scorer):
     ]
     for call in calls:
         unchanged(index, query, scorer, call, TypeError, "this index has int ids, got text ids")
-    for bad in (5, None, "d1"):
-        unchanged(index, query, scorer, lambda: index.rerank(query, bad), TypeError, "candidate_ids: expected a list of ids")
+
+
+@pytest.mark.parametrize("bad", [5, None, "d1", [5, [6]]])
+def test_candidate_ids_that_are_no_list(index, query, scorer, bad):
+    unchanged(index, query, scorer, lambda: index.rerank(query, bad), (TypeError, ShapeError), "candidate_ids: expected")
 
 
 def test_ids_and_metadata_at_their_limits(vectors):
