@@ -258,10 +258,11 @@ constexpr TileKernel kernel{
 
 }  // namespace
 
-const TileKernel* kernel_amx(Codec codec, int64_t) {
+const TileKernel* kernel_amx(Codec codec, int64_t lanes) {
     if (codec == Codec::int8) return &kernel<Bytes, 1>;
     if (codec == Codec::bfloat16) return &kernel<Pairs, 2>;
-    if (codec == Codec::float16) return &halves_kernel;
+    // Splitting tokens costs more than it saves while one group is all that uses them.
+    if (codec == Codec::float16) return lanes <= kLanes ? kernel_avx512(codec, lanes) : &halves_kernel;
     return nullptr;
 }
 
