@@ -38,11 +38,11 @@ lint: $(VENV)/linters
 	$(BIN)/python -m mypy.stubtest metaindex._core
 	$(BIN)/lint-imports
 
-cpp-test:
-	cmake -S . -B build/sanitized -DMETAINDEX_CPP_TESTS=ON -DMETAINDEX_PYTHON=OFF \
+cpp-test: $(VENV)/linters
+	$(BIN)/cmake -S . -B build/sanitized -DMETAINDEX_CPP_TESTS=ON -DMETAINDEX_PYTHON=OFF \
 		-DMETAINDEX_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	cmake --build build/sanitized --parallel
-	ctest --test-dir build/sanitized --output-on-failure
+	$(BIN)/cmake --build build/sanitized --parallel 2
+	$(BIN)/ctest --test-dir build/sanitized --output-on-failure
 
 # The wheel and the sdist are built from a clean checkout and used from another folder, as a user would.
 wheel-test: $(VENV)/linters

@@ -53,7 +53,7 @@ class ReadOnlyError(MetaIndexError, PermissionError):
 
 
 class ForkedProcessError(MetaIndexError, RuntimeError):
-    """A child process tried to write through a handle that its parent opened."""
+    """A child process used a handle that its parent opened for what only the parent can do."""
 
 
 class IndexLockedError(MetaIndexError, BlockingIOError):

@@ -350,7 +350,11 @@ class MetaIndex:
         self._store.save(path, overwrite=overwrite)
 
     def refresh(self) -> None:
-        """See what other processes committed since this index was opened."""
+        """See what other processes committed since this index was opened.
+
+        Raises:
+            ForkedProcessError: the handle was opened by the process that this one was forked from.
+        """
         self._store.refresh()
 
     def close(self) -> None:

@@ -17,10 +17,12 @@ DocumentScorer::DocumentScorer(const LevelTable& table, const Slab& slab, int64_
       kernel_(slab.kernel()),
       r_c_(r_c),
       groups_(groups),
-      stride_(groups * kLanes),
+      lanes_(slab.used_lanes()),
+      in_rows_(kernel_.layout == Layout::rows),
+      stride_(in_rows_ ? capacity : groups * kLanes),
       staged_(make_buffer<std::byte>(kernel_.staged_tokens * kStagedBytes)),
       partial_(make_buffer<std::byte>(groups * kPartialStride)),
-      best_(make_buffer<float>(capacity * stride_)),
+      best_(make_buffer<float>(capacity * groups * kLanes)),
       ahead_(std::clamp<int64_t>(kPrefetchBytes / (kernel_.staged_tokens * table.token_bytes()), 1, kBlocks)) {
     std::memset(staged_.get(), 0, static_cast<size_t>(kernel_.staged_tokens * kStagedBytes));
     if (kernel_.enter) kernel_.enter();
@@ -30,13 +32,16 @@ DocumentScorer::~DocumentScorer() {
     if (kernel_.leave) kernel_.leave();
 }
 
-void DocumentScorer::select(int64_t first_group, int64_t groups) {
+void DocumentScorer::select(int64_t first_group, int64_t lanes) {
     first_group_ = first_group;
-    groups_ = groups;
+    groups_ = (lanes + kLanes - 1) / kLanes;
+    lanes_ = lanes;
 }
 
 void DocumentScorer::reset(int64_t count) {
-    std::fill_n(best_.get(), count * stride_, -std::numeric_limits<float>::infinity());
+    constexpr float nothing = -std::numeric_limits<float>::infinity();
+    if (!in_rows_) std::fill_n(best_.get(), count * stride_, nothing);
+    for (int64_t lane = 0; in_rows_ && lane < lanes_; ++lane) std::fill_n(best_.get() + lane * stride_, count, nothing);
 }
 
 void DocumentScorer::score(const Segment& segment, int64_t first, int64_t count) {
@@ -132,7 +137,7 @@ void DocumentScorer::finish() {
 void DocumentScorer::multiply(Block& block, const Block& later) {
     const int64_t token_bytes = table_.token_bytes();
     const bool in_place = kernel_.in_place && block.spans == 1 && block.count % kBlock == 0 &&
-                          token_bytes % (kernel_.units_multiple * unit_bytes(kernel_.layout)) == 0;
+                          (in_rows_ || token_bytes % (kernel_.units_multiple * unit_bytes(kernel_.layout)) == 0);
     for (const Chunk& chunk : slab_.chunks()) {
         if (!groups_) break;
         const int64_t offset = chunk.first_dim * itemsize(table_.codec);
@@ -143,7 +148,8 @@ void DocumentScorer::multiply(Block& block, const Block& later) {
         job.panel_stride = job.units * slab_.panel_unit();
         job.bias = slab_.bias(first_group_);
         job.groups = groups_;
-        job.lanes = std::min(groups_ * kLanes, slab_.used_lanes() - first_group_ * kLanes);
+        job.lanes = lanes_;
+        job.dims = chunk.dims;
         job.tokens = in_place ? block.span[0].codes + offset : staged_.get();
         job.token_stride = in_place ? token_bytes : kStagedBytes;
         job.count = block.count;

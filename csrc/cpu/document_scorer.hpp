@@ -22,14 +22,16 @@ class DocumentScorer {
     DocumentScorer(const DocumentScorer&) = delete;
     DocumentScorer& operator=(const DocumentScorer&) = delete;
 
-    // Which of the slab's groups the next documents are scored against.
-    void select(int64_t first_group, int64_t groups);
+    // Which of the slab's groups the next documents are scored against, and how many of their lanes.
+    void select(int64_t first_group, int64_t lanes);
     // Rows [first, first + count) of a segment.
     void score(const Segment& segment, int64_t first, int64_t count);
     void score(const Document* documents, int64_t count);
-    // The running maxima of the i-th of those documents for a query in the selected groups.
-    const float* best(int64_t i, const Lanes& lanes) const {
-        return best_.get() + i * stride_ + (lanes.first - first_group_ * kLanes);
+    // The running maxima of those documents for a query in the selected groups.
+    Maxima best(const Lanes& lanes) const {
+        const int64_t lane = lanes.first - first_group_ * kLanes;
+        if (in_rows_) return {best_.get() + lane * stride_, 1, stride_};
+        return {best_.get() + lane, stride_, 1};
     }
 
  private:
@@ -60,6 +62,9 @@ class DocumentScorer {
     int64_t r_c_;
     int64_t first_group_ = 0;
     int64_t groups_;
+    int64_t lanes_;
+    // Where lanes go along the dimension, their maxima lie document by document, so that 16 documents are one vector.
+    bool in_rows_;
     int64_t stride_;
     Buffer<std::byte> staged_;
     Buffer<std::byte> partial_;

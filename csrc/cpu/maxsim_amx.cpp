@@ -259,6 +259,9 @@ constexpr TileKernel kernel{
 }  // namespace
 
 const TileKernel* kernel_amx(Codec codec, int64_t lanes) {
+    // Few lanes would leave most of a tile empty, and along the dimension no sum passes through memory.
+    if (lanes <= kFewLanes && codec == Codec::int8) return kernel_avx512vnni(codec, lanes);
+    if (lanes <= kFewLanes && codec == Codec::bfloat16) return kernel_avx512(codec, lanes);
     if (codec == Codec::int8) return &kernel<Bytes, 1>;
     if (codec == Codec::bfloat16) return &kernel<Pairs, 2>;
     // Splitting tokens costs more than it saves while one group is all that uses them.

@@ -1,4 +1,5 @@
 // AVX-512 F, BW and VL: float32 arithmetic for the floating codecs, pairs of int16 products for int8.
+#include "avx512_rows.hpp"
 #include "avx512_tile.hpp"
 
 namespace metaindex {
@@ -47,6 +48,41 @@ void stage_int8(const Span* spans, int64_t count, int64_t token_bytes, int64_t f
     });
 }
 
+template <Codec codec>
+struct FloatRows {
+    using Sum = __m512;
+    static constexpr int kNumbers = 16;
+    static constexpr int kCodeBytes = 16 * itemsize(codec);
+    static constexpr bool kBiased = false;
+    static __m512i load(const std::byte* from, uint64_t mask = 0xFFFF) {
+        const auto numbers = static_cast<__mmask16>(mask);
+        if constexpr (codec == Codec::float32) return _mm512_maskz_loadu_epi32(numbers, from);
+        const __m256i codes = _mm256_maskz_loadu_epi16(numbers, from);
+        if constexpr (codec == Codec::float16) return _mm512_castps_si512(_mm512_cvtph_ps(codes));
+        return _mm512_slli_epi32(_mm512_cvtepu16_epi32(codes), 16);
+    }
+    static Sum step(Sum sum, __m512i query, __m512i token) {
+        return _mm512_fmadd_ps(_mm512_castsi512_ps(query), _mm512_castsi512_ps(token), sum);
+    }
+};
+
+struct ShortRows {
+    using Sum = __m512i;
+    static constexpr int kNumbers = 32;
+    static constexpr int kCodeBytes = 32;
+    static constexpr bool kBiased = false;
+    static __m512i load(const std::byte* from, uint64_t mask = 0xFFFFFFFF) {
+        return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(static_cast<__mmask32>(mask), from));
+    }
+    static Sum step(Sum sum, __m512i query, __m512i token) { return _mm512_add_epi32(sum, _mm512_madd_epi16(query, token)); }
+};
+
+template <class Code, class Kind>
+constexpr TileKernel rows(Element element) {
+    return {"avx512 rows",       element, Layout::rows, false, true, 16, kMaxStagedTokens, stage_rows<Code>,
+            multiply_rows<Kind>, nullptr, nullptr};
+}
+
 template <class Kind>
 constexpr TileKernel quads(Element element, Stage stage) {
     return {"avx512 quads", element, Layout::quads, false, false, 1, 2 * kBlock, stage, multiply_quads<Kind>, nullptr, nullptr};
@@ -64,8 +100,15 @@ constexpr TileKernel kKernels[4][2] = {
     {quads<Floats>(Element::float32, stage_bfloat16), pairs<Floats>(Element::float32, stage_bfloat16)},
     {quads<Shorts>(Element::int16, stage_int8), pairs<Shorts>(Element::int16, stage_int8)}};
 
+constexpr TileKernel kRows[4] = {
+    rows<float, FloatRows<Codec::float32>>(Element::float32), rows<uint16_t, FloatRows<Codec::float16>>(Element::float32),
+    rows<uint16_t, FloatRows<Codec::bfloat16>>(Element::float32), rows<int8_t, ShortRows>(Element::int16)};
+
 }  // namespace
 
-const TileKernel* kernel_avx512(Codec codec, int64_t lanes) { return &kKernels[static_cast<int>(codec)][lanes <= kLanes]; }
+const TileKernel* kernel_avx512(Codec codec, int64_t lanes) {
+    const auto row = static_cast<int>(codec);
+    return lanes <= kFewLanes ? &kRows[row] : &kKernels[row][lanes <= kLanes];
+}
 
 }  // namespace metaindex

@@ -69,9 +69,9 @@ class Gather {
                 find(first_list, list, first, std::min(size, candidates_.count - first), documents);
                 if (apart) {
                     const Lanes& lanes = slab.lanes(list);
-                    scorer.select(lanes.first / kLanes, (lanes.count + kLanes - 1) / kLanes);
+                    scorer.select(lanes.first / kLanes, lanes.count);
                 } else {
-                    scorer.select(0, slab.groups());
+                    scorer.select(0, slab.used_lanes());
                 }
                 const auto count = static_cast<int64_t>(documents.size());
                 if (count) scorer.score(documents.data(), count);

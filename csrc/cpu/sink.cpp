@@ -10,6 +10,14 @@ namespace metaindex {
 namespace {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
+constexpr int64_t kAtOnce = 64;
+
+// Most documents of a long scan are not among the best: one comparison of vectors passes over many of them.
+bool any_wanted(const TopK& best, const float* scores, int64_t count) {
+    int wanted = 0;
+    for (int64_t i = 0; i < count; ++i) wanted |= best.wants(scores[i]);
+    return wanted != 0;
+}
 
 }  // namespace
 
@@ -29,14 +37,21 @@ void Sink::take_each(int worker, int64_t query, const DocumentScorer& scorer, in
     const Lanes lanes = slab_.lanes(query);
     float* scores = answer_.scores + (slab_.first_query() + query) * answer_.width;
     TopK* best = keeps_best() ? &best_[static_cast<size_t>(worker * slab_.queries() + query)] : nullptr;
-    for (int64_t i = 0; i < count; ++i) {
-        float score = slab_.score(scorer.best(i, lanes), lanes);
-        if (score != score) score = kNothing;  // NaN has no place in an order
-        const Document document = where(i);
-        if (!best) {
-            scores[document.place] = score;
-        } else if (best->wants(score)) {
-            best->push(score, document.segment->sequence[document.row], document.segment->first_row + document.row);
+    const Maxima maxima = scorer.best(lanes);
+    for (int64_t first = 0; first < count; first += kAtOnce) {
+        float some[kAtOnce];
+        const int64_t here = std::min(kAtOnce, count - first);
+        slab_.score({maxima.first + first * maxima.document_stride, maxima.document_stride, maxima.lane_stride}, lanes, here,
+                    some);
+        for (int64_t i = 0; i < here; ++i) some[i] = some[i] == some[i] ? some[i] : kNothing;  // NaN has no place in an order
+        if (best && !any_wanted(*best, some, here)) continue;
+        for (int64_t i = 0; i < here; ++i) {
+            const Document document = where(first + i);
+            if (!best) {
+                scores[document.place] = some[i];
+            } else if (best->wants(some[i])) {
+                best->push(some[i], document.segment->sequence[document.row], document.segment->first_row + document.row);
+            }
         }
     }
 }

@@ -72,6 +72,19 @@ Slab::Slab(const QueryBatch& queries, Codec codec, int64_t dim, int64_t r_q, con
     }
 }
 
+void Slab::score(const Maxima& best, const Lanes& lanes, int64_t count, float* scores) const {
+    if (best.lane_stride == 1) {
+        for (int64_t i = 0; i < count; ++i) scores[i] = score(best.first + i * best.document_stride, lanes);
+        return;
+    }
+    std::fill_n(scores, count, 0.0f);
+    for (int64_t lane = 0; lane < lanes.count; ++lane) {
+        const float scale = scales_[static_cast<size_t>(lanes.first + lane)];
+        const float* row = best.first + lane * best.lane_stride;
+        for (int64_t i = 0; i < count; ++i) scores[i] += row[i] * scale;
+    }
+}
+
 template <class Number, class Read>
 void Slab::pack(int64_t lane, Read read) {
     constexpr int64_t number_bytes = sizeof(Number);

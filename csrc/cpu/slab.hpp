@@ -25,6 +25,13 @@ struct Chunk {
     int64_t units_before;  // of one lane, in earlier chunks
 };
 
+// Running maxima of a query's lanes: document i and lane l at first[i * document_stride + l * lane_stride].
+struct Maxima {
+    const float* first;
+    int64_t document_stride;
+    int64_t lane_stride;
+};
+
 class Slab {
  public:
     // Packs queries [first, last). With `apart`, every query starts a group of its own, so that it can be scored alone.
@@ -45,7 +52,11 @@ class Slab {
     int64_t panel_unit() const { return kLanes * unit_bytes(kernel_.layout); }
     const int32_t* bias(int64_t group) const { return bias_ ? bias_.get() + group * panel_unit() / 4 : nullptr; }
 
-    // Sums a query's running maxima for one document in one fixed order; `best` are those of the query's lanes.
+    // The scores of a query with `count` documents. An order of additions that only the kernel decides keeps them bitwise
+    // the same however documents are cut into pieces.
+    void score(const Maxima& best, const Lanes& lanes, int64_t count, float* scores) const;
+
+ private:
     float score(const float* best, const Lanes& lanes) const {
         const float* scales = scales_.get() + lanes.first;
         float sums[4] = {};
@@ -57,8 +68,6 @@ class Slab {
         for (; i < lanes.count; ++i) sum += best[i] * scales[i];
         return sum;
     }
-
- private:
     template <class Number, class Read>
     void pack(int64_t lane, Read read);
     void pack_halves(int64_t lane, const uint16_t* codes);

@@ -16,6 +16,7 @@ namespace metaindex {
 inline constexpr int64_t kLanes = 16;
 inline constexpr int64_t kBlock = 16;
 inline constexpr int64_t kStagedBytes = 512;  // a chunk of one token, and the distance between staged tokens
+inline constexpr int64_t kFewLanes = 4;  // as many as kernels of layout `rows` are made for
 inline constexpr int64_t kMaxStagedTokens = 64;
 inline constexpr int64_t kPartialStride = kMaxStagedTokens * 128;  // bytes of accumulators between groups
 
@@ -61,11 +62,12 @@ struct TileJob {
     const std::byte* tokens;
     int64_t token_stride;  // bytes; kStagedBytes unless the kernel reads in place
     int64_t units;
+    int64_t dims;                  // without padding
     int64_t count;                 // 1..kMaxStagedTokens; rows up to the next multiple of kBlock are readable
     const float* scales;           // [count], meaningless without scales; readable like the rows
     const int32_t* slots;          // [count], the document of each token; readable like the rows
-    float* best;                   // running maxima [slot][best_stride]
-    int64_t best_stride;           // groups of the slab * kLanes
+    float* best;                   // running maxima [slot][best_stride]; in layout `rows` [lane][best_stride]
+    int64_t best_stride;
     const std::byte* const* next;  // [count rounded up to kBlock]: where tokens lie that come soon, to be prefetched
     int64_t next_offset;           // bytes into each of them
     int64_t next_lines;            // cache lines of each of them
@@ -113,7 +115,7 @@ struct TileKernel {
     Element element;
     Layout layout;
     bool unsigned_tokens;    // int8 codes are staged with 128 added; the panel's bias takes it back
-    bool in_place;           // tokens whose units need no padding are read where they lie
+    bool in_place;           // tokens whose units need no padding are read where they lie; in layout `rows`, all
     int64_t units_multiple;  // units of a token are padded to a multiple of this
     int64_t staged_tokens;   // how many tokens a job takes at most
     Stage stage;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.errors import ClosedError, CorruptIndexError, NotAnIndexError, UnsupportedFormatError
+from metaindex.storage.database import NAME, connect, translated
 from metaindex.storage.files import Files, Written
 from metaindex.storage.schema import FORMAT_VERSION, Schema
 
-NAME = "catalog.sqlite"
 APPLICATION_ID = 0x4D544958  # "MTIX"
-_MAGIC = b"SQLite format 3\0"
 _TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE segments (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, "
@@ -33,7 +34,6 @@ _TABLES = (
 _VISIBLE = "created <= ? AND (removed IS NULL OR removed > ?)"
 _IN_ONE_QUERY = 500
 _SEGMENTS_MAX = 10**12
-_inherited: list[sqlite3.Connection | None] = []
 
 
 class LevelRecord(NamedTuple):
@@ -73,16 +73,23 @@ class State(NamedTuple):
 class Catalog:
     """The connection to the database; any thread may use it. ``files`` is ``None`` for an index in memory."""
 
-    def __init__(self, files: Files | None, *, writable: bool) -> None:
+    def __init__(self, files: Files | None, *, writable: bool, new: bool = False) -> None:
         self._files, self._writable = files, writable
         self._lock = threading.RLock()
         self._process = os.getpid()
-        self._connection: sqlite3.Connection | None = self._connect()
+        self._connection: sqlite3.Connection | None = connect(files, writable=writable, new=new)
+        _catalogs.add(self)
+        if not new:
+            try:
+                self._check_identity()
+            except BaseException:
+                self.close()
+                raise
 
     @classmethod
     def create(cls, files: Files | None, schema: Schema) -> Catalog:
         """A new catalog in an empty folder, or in memory."""
-        catalog = cls(files, writable=True)
+        catalog = cls(files, writable=True, new=True)
         catalog._run(f"PRAGMA application_id = {APPLICATION_ID}")
         catalog._run(f"PRAGMA user_version = {FORMAT_VERSION}")
         with catalog.transaction():
@@ -100,32 +107,29 @@ class Catalog:
             UnsupportedFormatError: another version wrote it.
             CorruptIndexError: it is damaged.
         """
-        check_header(files)
-        with _damage_is_corruption():
-            catalog = cls(files, writable=writable)
+        catalog = cls(files, writable=writable)
+        try:
             found = {sql for (sql,) in catalog._run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
             if found != set(_TABLES):  # nothing else can hide in it: no view, no trigger, no expression
-                catalog.close()
                 raise CorruptIndexError(f"{files.path(NAME)}: its tables are not those of an index; restore it from a copy")
+        except BaseException:
+            catalog.close()
+            raise
         return catalog
 
-    def _connect(self) -> sqlite3.Connection:
-        target = ":memory:"
-        if self._files is not None:
-            path = self._files.path(NAME).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-            # A reader takes write access where it has it: only so can SQLite undo what a killed writer left half done.
-            mode = "rwc" if self._writable else "rw" if os.access(self._files.path(NAME), os.W_OK) else "ro"
-            target = f"file:{path}?mode={mode}"
-        connection = sqlite3.connect(target, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
-        settings = ["trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = OFF", "temp_store = MEMORY"]
-        if self._files is not None and self._writable:
-            # Spilling would lock readers out while a long addition is still under way.
-            settings += ["journal_mode = DELETE", "synchronous = FULL", "cache_spill = OFF"]
-        if not self._writable:
-            settings.append("query_only = ON")
-        for setting in settings:
-            connection.execute(f"PRAGMA {setting}").fetchall()
-        return connection
+    def _check_identity(self) -> None:
+        assert self._files is not None
+        root = self._files.root
+        ((application,),), ((version,),) = self._run("PRAGMA application_id"), self._run("PRAGMA user_version")
+        if application != APPLICATION_ID:
+            raise NotAnIndexError(f"{root}: no index, its {NAME} belongs to another application ({application:#x})")
+        if version != FORMAT_VERSION:
+            raise UnsupportedFormatError(
+                f"{root}: written in format {version}, this version reads format {FORMAT_VERSION}; "
+                f"{'upgrade metaindex' if version > FORMAT_VERSION else 'open it with the version that wrote it'}"
+            )
+        if self._run("PRAGMA journal_mode") == [("wal",)]:
+            raise CorruptIndexError(f"{root}: its {NAME} is in WAL mode, which no index is; restore it from a copy")
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._usable() as connection:
@@ -136,27 +140,33 @@ class Catalog:
         if os.getpid() != self._process:
             # The lock may have been held by a thread that did not survive the fork, and SQLite's files must not be shared.
             self._lock, self._process = threading.RLock(), os.getpid()
-            _inherited.append(self._connection)  # closing it would end a transaction of the parent
             if self._files is not None and self._connection is not None:
                 self._writable = False
-                self._connection = self._connect()
+                self._connection = connect(self._files, writable=False)
         with self._lock:
             if self._connection is None:
                 raise ClosedError("the index is closed; open it again")
-            yield self._connection
+            try:
+                yield self._connection
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise translated(error, self.path) from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything in the block is committed at its end, or nothing is."""
-        self._run("BEGIN IMMEDIATE")
         try:
+            self._run("BEGIN IMMEDIATE")
             yield
             self._run("COMMIT")
         except BaseException:
-            with self._usable() as connection:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+            self.roll_back()
             raise
+
+    def roll_back(self) -> None:
+        """Undo what is not committed. In a forked child there is nothing: the transaction is its parent's."""
+        with self._usable() as connection:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def close(self) -> None:
         with self._lock:
@@ -166,14 +176,14 @@ class Catalog:
 
     def state(self) -> State:
         """The last commit, read as a whole."""
-        with _damage_is_corruption(), self._usable() as connection:
+        with self._usable() as connection:
             inside = connection.in_transaction
-            if not inside:
-                connection.execute("BEGIN")
             try:
+                if not inside:
+                    connection.execute("BEGIN")
                 return self._state()
             finally:
-                if not inside:
+                if not inside and connection.in_transaction:
                     connection.execute("COMMIT")
 
     def _state(self) -> State:
@@ -255,46 +265,30 @@ class Catalog:
         """What SQLite's own check finds wrong, one line each."""
         try:
             lines = [line for (line,) in self._run("PRAGMA integrity_check(10)")]
-        except sqlite3.DatabaseError as error:
+        except CorruptIndexError as error:
             return [str(error)]
         return [] if lines == ["ok"] else lines
+
+    @property
+    def path(self) -> str:
+        return NAME if self._files is None else self._files.path(NAME)
 
     @property
     def nbytes(self) -> int:
         return int(self._run("PRAGMA page_count")[0][0]) * int(self._run("PRAGMA page_size")[0][0])
 
 
-def check_header(files: Files) -> None:
-    """Tell from the first bytes of its catalog whether a folder is an index of this version; raises as ``Catalog.open``."""
-    path = files.path(NAME)
-    try:
-        head, _ = files.head(NAME, 100)
-    except OSError as error:
-        raise NotAnIndexError(f"{files.root}: no index, it has no readable {NAME} ({error.strerror})") from None
-    if head[:16] != _MAGIC[: len(head[:16])]:
-        raise NotAnIndexError(f"{files.root}: no index, its {NAME} is no SQLite database")
-    if len(head) < 100:
-        raise CorruptIndexError(f"{path}: truncated to {len(head)} bytes; restore the index from a copy")
-    version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
-    if application != APPLICATION_ID:
-        raise NotAnIndexError(f"{files.root}: no index, its {NAME} belongs to another application ({application:#x})")
-    if version != FORMAT_VERSION:
-        raise UnsupportedFormatError(
-            f"{files.root}: written in format {version}, this version reads format {FORMAT_VERSION}; "
-            f"{'upgrade metaindex' if version > FORMAT_VERSION else 'open it with the version that wrote it'}"
-        )
+_catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
 
 
-@contextmanager
-def _damage_is_corruption() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "malformed" not in str(error) and "no such" not in str(error):
-            raise
-        raise CorruptIndexError(f"{NAME}: {error}; restore the index from a copy") from None
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        raise CorruptIndexError(f"{NAME}: {error}; restore the index from a copy") from None
+def _leave_connections_to_the_parent() -> None:
+    # Closing a connection, as the end of the process would, ends a transaction of the parent and deletes its journal.
+    for catalog in list(_catalogs):
+        if catalog._connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(catalog._connection))
+
+
+os.register_at_fork(after_in_child=_leave_connections_to_the_parent)
 
 
 def _count(value: Any) -> int:

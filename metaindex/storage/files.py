@@ -1,5 +1,8 @@
 """The one place that touches files: every open, read, map, write, sync, rename, removal and lock of an index goes through here.
 
+The catalog is the exception: SQLite alone opens it. POSIX locks belong to the process, and closing any descriptor of a file
+drops all that the process holds on it, those of SQLite's own connections too. So ``Files`` takes no name ``catalog.sqlite``.
+
 A subclass that fails, delays or records operations can stand in for ``Files`` anywhere, which is how faults are tested.
 """
 
@@ -12,6 +15,7 @@ import mmap
 import os
 import re
 import stat
+import time
 import weakref
 import zlib
 from collections import Counter
@@ -22,10 +26,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-INDEX_NAMES = re.compile(r"catalog\.sqlite|lock|readers|(tmp|segments)(/\d{8,12}(/(documents|level-\d{1,2})\.safetensors)?)?")
+INDEX_NAMES = re.compile(
+    r"catalog\.sqlite-journal|lock|readers|(tmp|segments)(/[0-9]{8,12}(/(documents|level-[0-9]{1,2})\.safetensors)?)?"
+)
 ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_POLL_SECONDS = 0.002
 
 
 class Written(NamedTuple):
@@ -60,6 +67,18 @@ class Files:
             data = os.pread(fd, count, 0)
         self.read[name] += len(data)
         return data, size
+
+    def tail(self, name: str, count: int) -> bytes:
+        """The last ``count`` bytes, or all where there are fewer."""
+        with self._open(name, _READ) as (fd, size):
+            return os.pread(fd, count, max(0, size - count))
+
+    def stands_at(self, path: str | os.PathLike[str]) -> bool:
+        """Whether ``path`` leads to this folder, or another was put in its place."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._root))
+        except FileNotFoundError:
+            return False
 
     def checksum(self, name: str) -> Written:
         """Read a whole file, block by block."""
@@ -116,11 +135,6 @@ class Files:
         with self._parent(source) as (source_folder, source_last), self._parent(target) as (target_folder, target_last):
             os.rename(source_last, target_last, src_dir_fd=source_folder, dst_dir_fd=target_folder)
 
-    def link(self, source: str, target: str) -> None:
-        """A second name for the same file."""
-        with self._parent(source) as (source_folder, source_last), self._parent(target) as (target_folder, target_last):
-            os.link(source_last, target_last, src_dir_fd=source_folder, dst_dir_fd=target_folder, follow_symlinks=False)
-
     def remove(self, name: str) -> None:
         """A file, or a folder with all that is in it; links are removed, never followed. Absent is fine."""
         with self._parent(name) as (folder, last):
@@ -137,21 +151,21 @@ class Files:
             finally:
                 os.close(fd)
 
-    def lock(self, name: str, *, shared: bool = False, wait: bool = False) -> Lock:
+    def lock(self, name: str, *, shared: bool = False, wait: float = 0) -> Lock:
         """Lock a file that exists.
 
         Raises:
-            BlockingIOError: another holder is in the way, and ``wait`` is False.
+            BlockingIOError: another holder was in the way for ``wait`` seconds.
         """
         with self._parent(name) as (folder, last):
             # Both kinds of lock work on a descriptor for reading, so that readers need no right to write.
-            fd = os.open(last, _READ, dir_fd=folder)
+            lock = Lock(os.open(last, _READ, dir_fd=folder))
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            lock.acquire(fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait)
         except BaseException:
-            os.close(fd)
+            lock.forget()
             raise
-        return Lock(fd)
+        return lock
 
     def note(self, name: str, text: str) -> None:
         """Replace the content of a small file in place; nothing depends on it."""
@@ -167,10 +181,9 @@ class Files:
         fd = self._root
         try:
             for folder in folders:
-                inner = os.open(folder, _FOLDER, dir_fd=fd)
-                if fd != self._root:
-                    os.close(fd)
-                fd = inner
+                outer, fd = fd, os.open(folder, _FOLDER, dir_fd=fd)
+                if outer != self._root:
+                    os.close(outer)
             yield fd, last
         finally:
             if fd != self._root:
@@ -196,9 +209,22 @@ def _bytes_of(array: NDArray) -> memoryview:
 class Lock:
     """A lock that the kernel drops with the process, at the latest."""
 
+    _fd: int | None = None
+
     def __init__(self, fd: int) -> None:
-        self._fd: int | None = fd
+        self._fd = fd
         _locks.add(self)
+
+    def acquire(self, kind: int, wait: float) -> None:
+        assert self._fd is not None
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                return fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     def release(self) -> None:
         if self._fd is not None:
@@ -207,9 +233,9 @@ class Lock:
 
     def forget(self) -> None:
         """Close the descriptor; in a forked child this leaves the parent's lock as it is."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def __del__(self) -> None:
         self.forget()

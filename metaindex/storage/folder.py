@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
 from metaindex.errors import IndexLockedError, NotAnIndexError
-from metaindex.storage.catalog import NAME, Catalog, Counters, check_header
-from metaindex.storage.files import ANY_NAME, Files
+from metaindex.storage.catalog import Catalog, Counters
+from metaindex.storage.database import NAME
+from metaindex.storage.files import ANY_NAME, INDEX_NAMES, Files, Lock
 from metaindex.storage.merge import Held, Merge
 from metaindex.storage.place import LOCK, READERS, SEGMENTS, STAGING, FolderPlace
 from metaindex.storage.transaction import Current
 
 SAVED_SEGMENT_BYTES = 1 << 30
 _BATCH = 100_000
-_CONTENT = {NAME, f"{NAME}-journal", LOCK, READERS, SEGMENTS, STAGING}
+_WAIT_SECONDS = 30.0
+_ATTEMPTS = 10
 
 
 def existing(path: str | os.PathLike[str], files: type[Files]) -> Files:
@@ -25,28 +29,62 @@ def existing(path: str | os.PathLike[str], files: type[Files]) -> Files:
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
+        TypeError: ``path`` is no text.
     """
     try:
-        return files(path)
+        return files(_text(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{os.fspath(path)}: there is nothing here; create an index with MetaIndex(path=...)") from None
     except NotADirectoryError:
         raise NotADirectoryError(f"{os.fspath(path)}: expected the folder of an index, found a file") from None
 
 
+def locked(path: str | os.PathLike[str], files: type[Files], *, writable: bool) -> tuple[Files, Lock]:
+    """The folder at ``path`` and its lock, taken anew when a save puts another folder there meanwhile."""
+    for _ in range(_ATTEMPTS):
+        opened = existing(path, files)
+        try:
+            lock = _lock_for_writing(opened) if writable else _lock_for_reading(opened)
+        except FileNotFoundError as error:
+            if opened.stands_at(path):
+                raise NotAnIndexError(f"{opened.root}: no index, it has no file {error.filename!r}") from None
+            continue
+        if opened.stands_at(path):
+            return opened, lock
+        lock.release()
+    raise IndexLockedError(f"{os.fspath(path)}: it is replaced again and again; try again later")
+
+
+def _lock_for_reading(files: Files) -> Lock:
+    try:
+        return files.lock(READERS, shared=True, wait=_WAIT_SECONDS)
+    except BlockingIOError:
+        raise IndexLockedError(f"{files.root}: a process that replaces or cleans it does not end; try again later") from None
+
+
+def _lock_for_writing(files: Files) -> Lock:
+    try:
+        lock = files.lock(LOCK)
+    except BlockingIOError:
+        holder = files.head(LOCK, 200)[0].decode(errors="replace") or "another process"
+        raise IndexLockedError(f"{files.root}: {holder} is writing to it; close it, or open with mode='r'") from None
+    files.note(LOCK, f"process {os.getpid()} on {socket.gethostname()}")
+    return lock
+
+
 @contextmanager
 def staged(path: str | os.PathLike[str], files: type[Files], *, overwrite: bool = False) -> Iterator[Files]:
     """An empty index folder to fill; it comes to stand at ``path`` when the block ends, and goes away when it fails."""
-    if not os.fspath(path):
+    if not _text(path):
         raise ValueError("path: expected the name of a folder, got ''")
-    parent, last = os.path.split(os.path.abspath(os.fspath(path)))
+    parent, last = os.path.split(os.path.abspath(path))
     around = files(parent, ANY_NAME)
-    replaced = _replaceable(path, around, last, files) if overwrite else None
-    if replaced is None:
+    replaces = overwrite and _replaceable(path, around, last, files)
+    if not replaces:
         _refuse_existing(path)
     staging = f".{last}.{os.urandom(4).hex()}.staging"
-    around.make_folder(staging)
     try:
+        around.make_folder(staging)
         inside = files(os.path.join(parent, staging))
         for name in (SEGMENTS, STAGING):
             inside.make_folder(name)
@@ -55,12 +93,12 @@ def staged(path: str | os.PathLike[str], files: type[Files], *, overwrite: bool 
         yield inside
         for name in (SEGMENTS, ""):
             inside.sync_folder(name)
-        if replaced is None:
+        if replaces:
+            _exchange(around, staging, last)
+        else:
             _refuse_existing(path)
             around.rename(staging, last)
-        else:
-            _exchange(around, staging, last)
-        around.sync_folder()
+            around.sync_folder()
     except BaseException:
         around.remove(staging)
         raise
@@ -107,41 +145,77 @@ def _copy_documents(merge: Merge, source: Catalog, counters: Counters, target: C
         target.add_metadata(source.metadata(sequence, counters.commit).items(), 1)
 
 
+def _text(path: str | os.PathLike[str]) -> str:
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"path: expected text or a pathlib.Path, got {type(name).__name__}; os.fsdecode makes text of bytes")
+    return name
+
+
 def _refuse_existing(path: str | os.PathLike[str]) -> None:
     if os.path.lexists(path):
         raise FileExistsError(f"{os.fspath(path)}: it exists already; choose another path, or save with overwrite=True")
 
 
-def _replaceable(path: str | os.PathLike[str], around: Files, last: str, files: type[Files]) -> Files | None:
-    """The index at ``path`` that may be replaced, ``None`` where nothing stands."""
+def _replaceable(path: str | os.PathLike[str], around: Files, last: str, files: type[Files]) -> bool:
+    """Whether an index stands at ``path``; nothing may, but nothing else."""
     if last not in around.list():
-        return None
+        return False
     if os.path.islink(path) or not os.path.isdir(path):
         raise NotAnIndexError(f"{os.fspath(path)}: overwrite=True replaces an index, and this is none")
     found = files(path)
-    check_header(found)
-    if foreign := set(found.list()) - _CONTENT:
-        raise NotAnIndexError(f"{os.fspath(path)}: it holds {min(foreign)!r}, which is no part of an index; move it away first")
-    return found
+    if foreign := next(_foreign(found), None):
+        raise NotAnIndexError(f"{os.fspath(path)}: it holds {foreign!r}, which is no part of an index; move it away first")
+    Catalog(found, writable=False).close()
+    return True
+
+
+def _foreign(files: Files, folder: str = "") -> Iterator[str]:
+    """What no writer of an index puts into its folder."""
+    for name in files.list(folder):
+        inner = f"{folder}/{name}" if folder else name
+        if inner == NAME:
+            continue
+        if not INDEX_NAMES.fullmatch(inner):
+            yield inner
+        elif stat.S_ISDIR(os.lstat(files.path(inner)).st_mode):
+            yield from _foreign(files, inner)
 
 
 def _exchange(around: Files, staging: str, last: str) -> None:
     """Put ``staging`` in the place of ``last``; if that fails, ``last`` stands as before."""
     old = type(around)(around.path(last))
-    locks = []
+    aside, locks = f"{staging}.replaced", []
     try:
-        for name in (LOCK, READERS):
-            locks.append(old.lock(name))
-        aside = f"{staging}.replaced"
-        around.rename(last, aside)
         try:
+            for name in (LOCK, READERS):
+                locks.append(old.lock(name))
+        except FileNotFoundError as error:
+            raise NotAnIndexError(f"{old.root}: no index, it has no file {error.filename!r}") from None
+        try:
+            around.rename(last, aside)
             around.rename(staging, last)
+            around.sync_folder()
         except BaseException:
-            around.rename(aside, last)
+            standing = around.list()  # an interrupt may come before a rename or after it
+            if aside in standing:
+                if last in standing:
+                    around.rename(last, staging)
+                around.rename(aside, last)
             raise
-        around.remove(aside)
+        _remove_replaced(around, aside)
     except BlockingIOError:
         raise IndexLockedError(f"{old.root}: it is open elsewhere; close it there first, or save to another path") from None
     finally:
         for lock in locks:
             lock.release()
+
+
+def _remove_replaced(around: Files, aside: str) -> None:
+    """The save is done, so a folder that can't be removed is no failure of it."""
+    with suppress(OSError):
+        try:
+            around.remove(aside)
+        except BaseException:  # once more, so that an interrupt leaves nothing
+            around.remove(aside)
+            raise

@@ -29,11 +29,12 @@ class Held(NamedTuple):
 def due(segments: Sequence[Segment]) -> slice | None:
     """Which neighbouring segments to merge now, if any.
 
-    Segments of 1, 4, 16 ... rows make tiers. Four of one tier at the end are merged into one of the next, or as many of them as
-    fit in ``MERGE_BYTES``; a segment of more than half of that is never merged again.
+    Segments of 1, 4, 16 ... rows make tiers. Four at the end, none of a higher tier than the last, are merged, or as many as
+    fit in ``MERGE_BYTES``; a segment of more than half of that is never merged again. So each tier leaves at most three
+    segments, and a document is written a few times for each tier at most.
     """
     stop = first = len(segments)
-    while first and segments[first - 1].nbytes <= MERGE_BYTES // 2 and _tier(segments[first - 1]) == _tier(segments[stop - 1]):
+    while first and segments[first - 1].nbytes <= MERGE_BYTES // 2 and _tier(segments[first - 1]) <= _tier(segments[stop - 1]):
         first -= 1
     if stop - first < FAN:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Parts, codec
+from metaindex.errors import CorruptIndexError, ForkedProcessError
 from metaindex.storage import tensors
 from metaindex.storage.catalog import LevelRecord, SegmentRecord
 from metaindex.storage.files import Files, Written
@@ -50,8 +52,8 @@ class Place(Protocol):
 
     def discard(self, numbers: Iterable[int]) -> None: ...
 
-    def retire(self, segment: Segment) -> None:
-        """The segment is no longer part of the index; snapshots may still use it."""
+    def retire(self, segments: Sequence[Segment]) -> None:
+        """These segments are no longer part of the index; snapshots may still use them."""
 
 
 class MemoryPlace:
@@ -71,7 +73,7 @@ class MemoryPlace:
     def discard(self, numbers: Iterable[int]) -> None:
         pass
 
-    def retire(self, segment: Segment) -> None:
+    def retire(self, segments: Sequence[Segment]) -> None:
         pass
 
 
@@ -81,6 +83,8 @@ class FolderPlace:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._staged: dict[int, SegmentRecord] = {}
+        self._unused: list[int] = []
+        self._process = os.getpid()
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
         sources = (LevelSource(len(codes), [codes], None if scales is None else [scales]) for codes, scales in levels)
@@ -122,8 +126,10 @@ class FolderPlace:
             for folder in (STAGING, SEGMENTS):
                 self._files.remove(f"{folder}/{segment_name(number)}")
 
-    def retire(self, segment: Segment) -> None:
-        weakref.finalize(segment, _unlink_retired, self._files, int(segment.name), os.getpid())
+    def retire(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            weakref.finalize(segment, self._unlink, [int(segment.name)])
+        self._unlink([])
 
     def open(self, record: SegmentRecord, schema: Schema) -> Segment:
         """A segment whose files have the right sizes and headers. Its vectors are mapped level by level, at first use.
@@ -164,18 +170,50 @@ class FolderPlace:
 
     def clean(self, named: Iterable[int], next_segment: int) -> None:
         """Remove what a killed writer left. Only the holder of the writer's lock may."""
-        for name in self._files.list(STAGING):
+        for name in self._list(STAGING):
             self._files.remove(f"{STAGING}/{name}")
-        keep = set(map(segment_name, named))
-        leftovers = [name for name in self._files.list(SEGMENTS) if name not in keep and name.isdigit()]
+        leftovers = set(self._list(SEGMENTS)).difference(map(segment_name, named))
         for name in leftovers:
             if int(name) >= next_segment:  # no commit ever named it, so no reader can
                 self._files.remove(f"{SEGMENTS}/{name}")
-            else:
-                _unlink_retired(self._files, int(name), os.getpid())
+        self._unlink([int(name) for name in leftovers if int(name) < next_segment])
+
+    def _list(self, folder: str) -> list[str]:
+        """The names of segments in a folder; anything else in there was put by somebody else and is left alone."""
+        try:
+            names = self._files.list(folder)
+        except FileNotFoundError:  # copying tools leave empty folders out
+            self._files.make_folder(folder)
+            return []
+        except OSError as error:
+            raise damaged(folder, f"it is no folder of this index ({error.strerror})") from None
+        return [name for name in names if self._files.names.fullmatch(f"{folder}/{name}")]
+
+    def _unlink(self, retired: list[int]) -> None:
+        """Unlink retired segments that no snapshot uses; while another handle may read them, the next commit tries again."""
+        if os.getpid() != self._process:  # a forked child runs the finalizers of its parent's objects
+            return
+        self._unused += retired
+        if not self._unused:
+            return
+        with suppress(OSError):  # the commit is done: what stays behind is no failure of it
+            lock = self._files.lock(READERS)
+            try:
+                while self._unused:
+                    self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
+            finally:
+                lock.release()
 
     def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
-        found = tensors.load(self._files, _level_file(self._folder(number), level), expected, size)
+        folder = self._folder(number)
+        try:
+            found = tensors.load(self._files, _level_file(folder, level), expected, size)
+        except CorruptIndexError:
+            if os.path.lexists(self._files.path(folder)):
+                raise
+            what = "a writer merged it away after this index was closed or this process forked"
+            kind = CorruptIndexError if os.getpid() == self._process else ForkedProcessError
+            raise kind(f"{folder}: it is gone; most likely {what}; open the index again") from None
         return Parts(found["codes"], found.get("scales"))
 
     def _sync(self, folder: str, record: SegmentRecord) -> None:
@@ -241,17 +279,3 @@ def _texts(name: str, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> ND
     except UnicodeDecodeError:
         raise damaged(name, "an id is no UTF-8") from None
     return ids
-
-
-def _unlink_retired(files: Files, number: int, process: int) -> None:
-    """Unlink the folder of a retired segment, unless another handle may read it: then the next writer does."""
-    if os.getpid() != process:  # a forked child runs the finalizers of its parent's objects
-        return
-    try:
-        lock = files.lock(READERS)
-    except (BlockingIOError, FileNotFoundError):
-        return
-    try:
-        files.remove(f"{SEGMENTS}/{segment_name(number)}")
-    finally:
-        lock.release()

@@ -57,6 +57,8 @@ class Snapshot:
     @cached_property
     def id_lookup(self) -> IdLookup:
         """The row of each id that is alive. A removed id may stand in a later row again."""
+        if len(self.segments) == 1 and self.alive is None:
+            return self.segments[0].id_lookup
         ids = _joined([segment.ids for segment in self.segments], np.dtype(np.int64))
         if self.alive is None:
             return lookup(ids)

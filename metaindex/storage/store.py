@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +12,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.errors import ClosedError, CorruptIndexError, ForkedProcessError, IndexLockedError, ReadOnlyError
+from metaindex.errors import (
+    ClosedError,
+    CorruptIndexError,
+    ForkedProcessError,
+    ReadOnlyError,
+)
 from metaindex.storage import folder
-from metaindex.storage.catalog import Catalog, Counters, State, check_header
+from metaindex.storage.catalog import Catalog, Counters, State
 from metaindex.storage.files import Files, Lock
 from metaindex.storage.ids import Ids, as_array
 from metaindex.storage.merge import Held
 from metaindex.storage.pack import Encode, encode
-from metaindex.storage.place import LOCK, READERS, FolderPlace, MemoryPlace, Place, segment_name
+from metaindex.storage.place import FolderPlace, MemoryPlace, Place, segment_name
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
@@ -84,10 +88,8 @@ class Store:
         """
         if mode not in ("r", "r+"):
             raise ValueError(f"mode: expected 'r' or 'r+', got {mode!r}")
-        opened = folder.existing(path, files)
-        check_header(opened)
         # The lock comes before the first look into the catalog: what a snapshot names stays while it is held.
-        lock = opened.lock(READERS, shared=True, wait=True) if mode == "r" else _lock_for_writing(opened)
+        opened, lock = folder.locked(path, files, writable=mode == "r+")
         try:
             catalog = Catalog.open(opened, writable=mode == "r+")
             try:
@@ -103,7 +105,7 @@ class Store:
         except BaseException:
             lock.release()
             raise
-        store.path, store.writable, store._files, store._locks = os.fspath(path), mode == "r+", opened, [lock]
+        store.path, store.writable, store._files, store._locks = opened.root, mode == "r+", opened, [lock]
         return store
 
     @property
@@ -132,12 +134,17 @@ class Store:
 
     def refresh(self) -> None:
         """See what other processes have committed; a writer sees its own commits as they happen."""
-        current = self._now()
-        if self.writable or self._catalog.commit_number() == current.counters.commit:
+        self._now()
+        if self.writable:
             return
-        assert isinstance(self._place, FolderPlace)
-        open_already = {held.segment.name: held.segment for held in current.held}
-        self._current = _current(self._catalog.state(), self._place, open_already)
+        self._check_process()
+        with self._writing:  # or a slow refresh would undo a later one, or a close
+            current = self._now()
+            if self._catalog.commit_number() == current.counters.commit:
+                return
+            assert isinstance(self._place, FolderPlace)
+            open_already = {held.segment.name: held.segment for held in current.held}
+            self._current = _current(self._catalog.state(), self._place, open_already)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -147,31 +154,44 @@ class Store:
             ClosedError, ReadOnlyError, ForkedProcessError: this handle can't write.
         """
         self._check_writable()
-        if self._writer == threading.get_ident():
-            raise RuntimeError("this thread is writing already; let that write end first; an iterator must not write")
+        self._refuse_inside_a_write()
         with self._writing:
             before = after = self._now()
             transaction = Transaction(before, self._catalog, self._place, self._encode)
-            self._writer = threading.get_ident()
             try:
+                self._writer = threading.get_ident()
                 with self._catalog.transaction():
                     yield transaction
+                    self._check_process()
                     after = transaction.commit()
-            except BaseException:
-                self._writer = None
-                # An interrupt may come when the commit is done already: only the catalog knows.
-                if after is before or self._catalog.commit_number() == before.counters.commit:
-                    transaction.roll_back()
-                    raise
                 self._current = after
+            except BaseException:
+                if os.getpid() == self._process:
+                    self._settle(transaction, before, after)
                 raise
-            self._writer, self._current = None, after
+            finally:
+                self._writer = None
             transaction.retire_replaced()
+
+    def _settle(self, transaction: Transaction, before: Current, after: Current) -> None:
+        """After a failure. An interrupt may come when the commit is done already: only the catalog knows."""
+        self._catalog.roll_back()
+        if after is before or self._catalog.commit_number() == before.counters.commit:
+            transaction.roll_back()
+        else:
+            self._current = after
+
+    def _refuse_inside_a_write(self) -> None:
+        if self._writing.locked() and self._writer == threading.get_ident():
+            raise RuntimeError("this thread is writing already; let that write end first; an iterator must not write or close")
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ForkedProcessError("this process was forked from the one that opened the index; open it here to go on")
 
     def _check_writable(self) -> None:
         self._now()
-        if os.getpid() != self._process:
-            raise ForkedProcessError("this process was forked from the one that opened the index; open it here to write")
+        self._check_process()
         if not self.writable:
             raise ReadOnlyError("the index was opened for reading; open it with mode='r+' to write")
 
@@ -224,29 +244,21 @@ class Store:
             places[where] = sum(one.nbytes for one in inside)
             tokens = (current.schema.levels.start(level), current.schema.levels.stop(level))
             levels.append({"level": level, "tokens": tokens, "rows": sum(one.rows for one in inside), **places})
-        documents = sum(map(_document_bytes, current.snapshot.segments))
-        return {"levels": levels, "documents": {"ram": 0, "disk": 0, where: documents}, "catalog": self._catalog.nbytes}
+        documents = {"ram": _lookup_bytes(current.snapshot), "disk": 0}
+        documents[where] += sum(map(_document_bytes, current.snapshot.segments))
+        return {"levels": levels, "documents": documents, "catalog": self._catalog.nbytes}
 
     def close(self) -> None:
         """Let go of the folder and its lock. A search that is under way ends on its snapshot."""
         if os.getpid() != self._process:  # the parent's lock and connection are not this process's to close
             self._current = None
             return
+        self._refuse_inside_a_write()
         with self._writing:
             self._current = None
             self._catalog.close()
             for lock in self._locks:
                 lock.release()
-
-
-def _lock_for_writing(files: Files) -> Lock:
-    try:
-        lock = files.lock(LOCK)
-    except BlockingIOError:
-        holder = files.head(LOCK, 200)[0].decode(errors="replace") or "another process"
-        raise IndexLockedError(f"{files.root}: {holder} is writing to it; close it, or open with mode='r'") from None
-    files.note(LOCK, f"process {os.getpid()} on {socket.gethostname()}")
-    return lock
 
 
 def _current(state: State, place: FolderPlace, known: dict[str, Segment]) -> Current:
@@ -271,6 +283,12 @@ def _verify(files: Files, catalog: Catalog, state: State, place: FolderPlace) ->
         state.counters.commit
     ):
         raise CorruptIndexError(f"{files.root}: catalog and segments name different documents; restore the index from a copy")
+
+
+def _lookup_bytes(snapshot: Snapshot) -> int:
+    """What the lookups of ids take that were made so far."""
+    made = [vars(one)["id_lookup"] for one in (snapshot, *snapshot.segments) if "id_lookup" in vars(one)]
+    return sum({id(lookup): lookup.nbytes for lookup in made}.values())
 
 
 def _document_bytes(segment: Segment) -> int:

@@ -178,8 +178,7 @@ class Transaction:
 
     def retire_replaced(self) -> None:
         """After the commit: the segments that merges replaced are no longer part of the index."""
-        for held in self._replaced():
-            self._place.retire(held.segment)
+        self._place.retire([held.segment for held in self._replaced()])
 
     def roll_back(self) -> None:
         self._place.discard(self._staged)

@@ -24,8 +24,8 @@ def document_bytes(store):
     """All that a store in memory holds beside vectors, the lookups that searches make counted in."""
     snapshot = store.snapshot
     held = [array for one in snapshot.segments for array in (one.ids, one.sequence, one.lengths)]
-    lookups = [one.id_lookup.nbytes for one in (*snapshot.segments, snapshot) if "id_lookup" in vars(one)]
-    return store.memory()["catalog"] + sum({id(a): a.nbytes for a in held}.values()) + sum(lookups)
+    lookups = [one.id_lookup for one in (*snapshot.segments, snapshot) if "id_lookup" in vars(one)]
+    return store.memory()["catalog"] + sum({id(one): one.nbytes for one in (*held, *lookups)}.values())
 
 
 @pytest.mark.parametrize(("ids", "batches"), [("default", 1), ("default", 10), ("random", 1), ("random", 10)])
@@ -87,6 +87,16 @@ def test_ten_thousand_adds_leave_few_segments():
         most = max(most, len(store.snapshot.segments))
     assert most <= 25
     assert np.concatenate([one.sequence for one in store.snapshot.segments]).tolist() == list(range(10_000))
+
+
+@pytest.mark.parametrize("sizes", [(1, 4), (1, 5), (20, 3), (1, 1, 1, 4, 1, 1, 1, 16)])
+def test_additions_of_any_sizes_merge(sizes):
+    store = Store.create(schema(dim=1, tokens=1))
+    most = 0
+    for number in range(600):
+        add(store, np.ones((sizes[number % len(sizes)], 1, 1), np.float32))
+        most = max(most, len(store.snapshot.segments))
+    assert most <= 20
 
 
 @pytest.fixture

@@ -53,18 +53,22 @@ def test_bad_paths(tmp_path):
     with pytest.raises(NotADirectoryError):
         Store.open(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotAnIndexError, match="no readable catalog"):
+    with pytest.raises(NotAnIndexError, match="no file 'readers'"):
         Store.open(tmp_path / "empty")
-    for name, content in (("text", b"hello" * 100), ("short", b"hello")):
+    for name in ("none", "text", "short", "other", "newer"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "catalog.sqlite").write_bytes(content)
-        with pytest.raises(NotAnIndexError, match="no SQLite database"):
-            Store.open(tmp_path / name)
-    (tmp_path / "other").mkdir()
+        (tmp_path / name / "readers").touch()
+    with pytest.raises(NotAnIndexError, match="no readable catalog"):
+        Store.open(tmp_path / "none")
+    (tmp_path / "text" / "catalog.sqlite").write_bytes(b"hello" * 100)
+    with pytest.raises(NotAnIndexError, match="no SQLite database"):
+        Store.open(tmp_path / "text")
+    (tmp_path / "short" / "catalog.sqlite").write_bytes(b"hello")
+    with pytest.raises(CorruptIndexError, match="truncated to 5 bytes"):
+        Store.open(tmp_path / "short")
     sqlite_file(tmp_path / "other" / "catalog.sqlite", 7, 1)
     with pytest.raises(NotAnIndexError, match="another application"):
         Store.open(tmp_path / "other")
-    (tmp_path / "newer").mkdir()
     sqlite_file(tmp_path / "newer" / "catalog.sqlite", APPLICATION_ID, 99)
     with pytest.raises(UnsupportedFormatError, match="upgrade metaindex"):
         Store.open(tmp_path / "newer")
