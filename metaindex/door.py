@@ -222,7 +222,7 @@ def _from_torch(value: Any, argument: str) -> NDArray:
         if str(value.dtype) == "torch.bfloat16":
             value = value.float()  # numpy has no bfloat16; float32 holds it exactly
         array: NDArray = value.numpy()
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise TypeError(f"{argument}: expected a dense torch tensor of floats, got {value.dtype} ({reason})") from None
     return array
