@@ -84,6 +84,8 @@ class Search:
         if candidates is None:
             if self.allowed is None:
                 tokens = self.snapshot.stored_tokens(budget.r_c)
+            elif self.snapshot.shortest >= budget.r_c:
+                tokens = self.available * budget.r_c
             else:
                 tokens = self._tokens(np.flatnonzero(self.allowed), budget.r_c)
             return scan_cost(self.available, tokens, batch, budget, self.dim, per_token)
@@ -129,7 +131,7 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     batches: list[list[StageStats]] = []
     if search.available and (first is None or first.size):
         for batch in _batches(search, max(step.keep for step in steps)):
-            part = replace(search, queries=search.queries[batch])
+            part = _part(search, batch)
             kept, best, stage = _run_step(part, steps[0], first if first is None or len(first) == 1 else first[batch])
             stats = [stage]
             for step in steps[1:]:
@@ -184,6 +186,12 @@ def _batches(search: Search, keep: int) -> Iterator[slice]:
     kept = min(keep, search.available)
     size = max(1, _KEPT_BYTES // (kept * _BYTES_PER_HIT * (search.num_threads + 1)))
     return (slice(start, start + size) for start in range(0, len(search.queries), size))
+
+
+def _part(search: Search, batch: slice) -> Search:
+    if batch.start == 0 and batch.stop >= len(search.queries):
+        return search  # with what it has worked out about its filter
+    return replace(search, queries=search.queries[batch])
 
 
 def _total(stages: Sequence[StageStats]) -> StageStats:
