@@ -31,7 +31,9 @@ bool has_avx512() {
 Feature find_amx() {
     unsigned a, b, c, d;
     const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
-    if (!has_avx512() || !__builtin_cpu_supports("avx512vnni") || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & wanted) != wanted) return need(false, "AMX with AVX-512 VNNI");
+    if (!has_avx512() || !__builtin_cpu_supports("avx512vnni") || !__get_cpuid_count(7, 0, &a, &b, &c, &d) ||
+        (d & wanted) != wanted)
+        return need(false, "AMX with AVX-512 VNNI");
     constexpr long request_permission = 0x1023, tile_data = 18;
     if (syscall(SYS_arch_prctl, request_permission, tile_data) != 0) {
         return {false, std::string("the system does not grant AMX registers: ") + std::strerror(errno)};

@@ -98,9 +98,11 @@ void DocumentScorer::add(const std::byte* codes, const float* scales, int64_t to
             scales += taken;
         }
         const int64_t end = block.count + taken;
-        for (int64_t at = block.count; at < end; ++at, codes += token_bytes) block.token[at] = codes;
+        codes += taken * token_bytes;
         if (per_slot == 1) {
-            while (block.count < end) block.slots[block.count++] = static_cast<int32_t>(slot++);
+            for (int64_t i = 0; i < taken; ++i) block.slots[block.count + i] = static_cast<int32_t>(slot + i);
+            block.count = end;
+            slot += taken;
         }
         while (block.count < end) {
             const int64_t here = std::min(end - block.count, left_in_slot);
@@ -121,23 +123,33 @@ void DocumentScorer::advance() {
     const int64_t filled = filling_;
     filling_ = (filling_ + 1) % (ahead_ + 1);
     if (++waiting_ <= ahead_) return;
-    multiply(blocks_[filling_], blocks_[filled]);
+    multiply(blocks_[filling_], &blocks_[filled]);
     --waiting_;
 }
 
 void DocumentScorer::finish() {
     const int64_t last = filling_;
     for (int64_t at = (last + ahead_ + 1 - waiting_) % (ahead_ + 1); at != last; at = (at + 1) % (ahead_ + 1)) {
-        multiply(blocks_[at], blocks_[at]);
+        multiply(blocks_[at], nullptr);
     }
-    if (blocks_[last].count) multiply(blocks_[last], blocks_[last]);
+    if (blocks_[last].count) multiply(blocks_[last], nullptr);
     waiting_ = 0;
 }
 
-void DocumentScorer::multiply(Block& block, const Block& later) {
+void DocumentScorer::locate(const Block& block) {
+    int64_t at = 0;
+    for (int64_t i = 0; i < block.spans; ++i) {
+        const std::byte* codes = block.span[i].codes;
+        for (int64_t t = 0; t < block.span[i].tokens; ++t, codes += table_.token_bytes()) upcoming_[at++] = codes;
+    }
+}
+
+void DocumentScorer::multiply(Block& block, const Block* later) {
     const int64_t token_bytes = table_.token_bytes();
     const bool in_place = kernel_.in_place && block.spans == 1 && block.count % kBlock == 0 &&
                           (in_rows_ || token_bytes % (kernel_.units_multiple * unit_bytes(kernel_.layout)) == 0);
+    const bool next_in_run = later && later->spans == 1 && slab_.chunks().size() == 1;
+    if (later && !next_in_run) locate(*later);
     for (const Chunk& chunk : slab_.chunks()) {
         if (!groups_) break;
         const int64_t offset = chunk.first_dim * itemsize(table_.codec);
@@ -152,12 +164,15 @@ void DocumentScorer::multiply(Block& block, const Block& later) {
         job.dims = chunk.dims;
         job.tokens = in_place ? block.span[0].codes + offset : staged_.get();
         job.token_stride = in_place ? token_bytes : kStagedBytes;
+        job.in_place = in_place;
         job.count = block.count;
         job.scales = block.scales;
         job.slots = block.slots;
         job.best = best_.get();
         job.best_stride = stride_;
-        job.next = later.token;
+        job.next_run = next_in_run ? later->span[0].codes : nullptr;
+        job.next_stride = token_bytes;
+        job.next = later && !next_in_run ? upcoming_ : nullptr;
         job.next_offset = offset;
         job.next_lines = (chunk.dims * itemsize(table_.codec) + 63) / 64;
         job.partial = partial_.get();

@@ -41,7 +41,6 @@ class DocumentScorer {
         int64_t count = 0;
         Span span[kMaxStagedTokens];
         // What lies past `count` is read by kernels that take whole blocks, and has no effect.
-        const std::byte* token[kMaxStagedTokens] = {};
         alignas(64) float scales[kMaxStagedTokens] = {};
         alignas(64) int32_t slots[kMaxStagedTokens] = {};
     };
@@ -51,8 +50,10 @@ class DocumentScorer {
     // `tokens` neighbouring tokens; the first `per_slot` belong to document `slot`, the next to `slot + 1`, and so on.
     void add(const std::byte* codes, const float* scales, int64_t tokens, int64_t slot, int64_t per_slot);
     void add_document(const Segment& segment, size_t level, int64_t row, int64_t slot);
-    // Multiplies a block while the tokens of `later` are prefetched, and empties it.
-    void multiply(Block& block, const Block& later);
+    // Multiplies a block while the tokens of `later`, which may be null, are prefetched, and empties it.
+    void multiply(Block& block, const Block* later);
+    // Writes where each token of a block lies to `upcoming_`.
+    void locate(const Block& block);
     void advance();
     void finish();
 
@@ -72,6 +73,7 @@ class DocumentScorer {
     // A ring: blocks are multiplied `ahead_` blocks after they were collected, so that memory has time to deliver them.
     Block blocks_[kBlocks + 1];
     int64_t ahead_;
+    const std::byte* upcoming_[kMaxStagedTokens] = {};
     int64_t filling_ = 0;
     int64_t waiting_ = 0;
 };

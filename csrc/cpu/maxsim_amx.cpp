@@ -74,8 +74,16 @@ inline void multiply_block(const TileJob& job, int64_t group, int64_t first) {
         if constexpr (kBlocks == 2) _tile_loadd(2, sums00 + kTileBytes, 64);
         if constexpr (kBlocks == 2 && kGroups == 2) _tile_loadd(3, sums01 + kTileBytes, 64);
     }
+    // Tokens read where they lie are in the second-level cache by now; a tile's load has no others to wait beside, so those of
+    // the next step come nearer meanwhile.
+    const bool nearer = job.in_place && job.groups == 1;
+    const std::byte* soon = tokens0 + kBlocks * kBlock * job.token_stride;
     for (int64_t u = 0; u < job.units; u += kTileUnits) {
         upcoming.fetch(kPortion);
+        if (nearer) {
+#pragma GCC unroll 32
+            for (int64_t t = 0; t < kBlocks * kBlock; ++t) __builtin_prefetch(soon + t * job.token_stride + u * 4);
+        }
         _tile_loadd(6, panel0 + u * 64, 64);
         _tile_loadd(4, tokens0 + u * 4, job.token_stride);
         upcoming.fetch(kPortion);

@@ -79,8 +79,8 @@ struct ShortRows {
 
 template <class Code, class Kind>
 constexpr TileKernel rows(Element element) {
-    return {"avx512 rows",       element, Layout::rows, false, true, 16, kMaxStagedTokens, stage_rows<Code>,
-            multiply_rows<Kind>, nullptr, nullptr};
+    return {"avx512 rows",    element,          Layout::rows,        false,   true,   16,
+            kMaxStagedTokens, stage_rows<Code>, multiply_rows<Kind>, nullptr, nullptr};
 }
 
 template <class Kind>

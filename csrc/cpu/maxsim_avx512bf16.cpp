@@ -34,8 +34,8 @@ struct PairRows {
     }
 };
 
-constexpr TileKernel kRows{"avx512bf16 rows", Element::bfloat16,    Layout::rows,            false,   true,   16,
-                           kMaxStagedTokens,  stage_rows<uint16_t>, multiply_rows<PairRows>, nullptr, nullptr};
+constexpr TileKernel kRows{"avx512bf16 rows",    Element::bfloat16,       Layout::rows, false,  true, 16, kMaxStagedTokens,
+                           stage_rows<uint16_t>, multiply_rows<PairRows>, nullptr,      nullptr};
 constexpr TileKernel kQuads{"avx512bf16 quads",    Element::bfloat16, Layout::quads, false, false, 1, 2 * kBlock, stage,
                             multiply_quads<Pairs>, nullptr,           nullptr};
 constexpr TileKernel kPairs{"avx512bf16 pairs",    Element::bfloat16, Layout::pairs, false, false, 1, 2 * kBlock, stage,

@@ -16,7 +16,7 @@ namespace metaindex {
 inline constexpr int64_t kLanes = 16;
 inline constexpr int64_t kBlock = 16;
 inline constexpr int64_t kStagedBytes = 512;  // a chunk of one token, and the distance between staged tokens
-inline constexpr int64_t kFewLanes = 4;  // as many as kernels of layout `rows` are made for
+inline constexpr int64_t kFewLanes = 2;       // as many as kernels of layout `rows` are made for
 inline constexpr int64_t kMaxStagedTokens = 64;
 inline constexpr int64_t kPartialStride = kMaxStagedTokens * 128;  // bytes of accumulators between groups
 
@@ -60,18 +60,23 @@ struct TileJob {
     int64_t groups;
     int64_t lanes;  // lanes in use; only kernels of layout `rows` look at it
     const std::byte* tokens;
-    int64_t token_stride;  // bytes; kStagedBytes unless the kernel reads in place
+    int64_t token_stride;  // bytes; kStagedBytes unless they are read in place
+    bool in_place;
     int64_t units;
-    int64_t dims;                  // without padding
-    int64_t count;                 // 1..kMaxStagedTokens; rows up to the next multiple of kBlock are readable
-    const float* scales;           // [count], meaningless without scales; readable like the rows
-    const int32_t* slots;          // [count], the document of each token; readable like the rows
-    float* best;                   // running maxima [slot][best_stride]; in layout `rows` [lane][best_stride]
+    int64_t dims;          // without padding
+    int64_t count;         // 1..kMaxStagedTokens; rows up to the next multiple of kBlock are readable
+    const float* scales;   // [count], meaningless without scales; readable like the rows
+    const int32_t* slots;  // [count], the document of each token; readable like the rows
+    float* best;           // running maxima [slot][best_stride]; in layout `rows` [lane][best_stride]
     int64_t best_stride;
-    const std::byte* const* next;  // [count rounded up to kBlock]: where tokens lie that come soon, to be prefetched
-    int64_t next_offset;           // bytes into each of them
-    int64_t next_lines;            // cache lines of each of them
-    std::byte* partial;  // accumulators between chunks: kPartialStride for each group, the rest is the kernel's choice
+    // What comes soon, to be prefetched: tokens that lie side by side and are multiplied whole, or where each of them lies
+    // [count rounded up to kBlock], or neither.
+    const std::byte* next_run;
+    int64_t next_stride;
+    const std::byte* const* next;
+    int64_t next_offset;  // bytes into each of them
+    int64_t next_lines;   // cache lines of each of them
+    std::byte* partial;   // accumulators between chunks: kPartialStride for each group, the rest is the kernel's choice
     bool first;
     bool last;
 };
@@ -79,29 +84,40 @@ struct TileJob {
 namespace {
 
 // Asks for what comes next, a few cache lines at a time: a processor has few places for lines under way, and where they are all
-// taken it waits instead of multiplying.
+// taken it waits instead of multiplying. Lines go to the second-level cache, which has more such places than the first.
 class Upcoming {
  public:
     // Goes with the first group only: the others use the same tokens.
     Upcoming(const TileJob& job, int64_t group, int64_t first, int64_t tokens)
-        : row_(job.next + first), end_(group == 0 ? row_ + tokens : row_), offset_(job.next_offset), lines_(job.next_lines) {}
+        : offset_(job.next_offset), row_bytes_(job.next_lines * 64) {
+        if (group != 0) return;
+        if (job.next_run) {
+            at_ = job.next_run + first * job.next_stride;
+            left_ = tokens * job.next_stride;
+        } else if (job.next) {
+            row_ = job.next + first;
+            end_ = row_ + tokens;
+        }
+    }
 
     void fetch(int64_t count) {
-        for (; count > 0 && row_ != end_; --count) {
-            __builtin_prefetch(*row_ + offset_ + line_ * 64);
-            if (++line_ == lines_) {
-                line_ = 0;
-                ++row_;
+        for (; count > 0; --count, at_ += 64, left_ -= 64) {
+            if (left_ <= 0) {
+                if (row_ == end_) return;
+                at_ = *row_++ + offset_;
+                left_ = row_bytes_;
             }
+            __builtin_prefetch(at_, 0, 2);
         }
     }
 
  private:
-    const std::byte* const* row_;
-    const std::byte* const* end_;
+    const std::byte* at_ = nullptr;
+    int64_t left_ = 0;
+    const std::byte* const* row_ = nullptr;
+    const std::byte* const* end_ = nullptr;
     int64_t offset_;
-    int64_t lines_;
-    int64_t line_ = 0;
+    int64_t row_bytes_;
 };
 
 }  // namespace

@@ -37,7 +37,7 @@ int64_t piece_size(int64_t documents, int64_t document_bytes, int64_t groups, in
     const int64_t by_tokens = kPieceBytes / std::max<int64_t>(1, document_bytes);
     const int64_t by_maxima = kMaximaBytes / std::max<int64_t>(1, groups * kLanes * 4);
     const int64_t by_threads = num_threads > 1 ? documents / (8 * num_threads) : documents;
-    return std::clamp<int64_t>(std::min({by_tokens, by_maxima, by_threads}), 1, 1024);
+    return std::clamp<int64_t>(std::min({by_tokens, by_maxima, by_threads}), 1, 4096);
 }
 
 int useful_threads(int num_threads, int64_t pieces, int64_t documents, int64_t tokens, int64_t dim, int64_t groups) {

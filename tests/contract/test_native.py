@@ -50,6 +50,11 @@ def test_missing_module_is_a_verdict(monkeypatch):
 def test_kernel_is_a_pure_function():
     names = {core.kernel("serial", codec, lanes, dim) for codec in CODECS for lanes in (1, 16, 500) for dim in (1, 8192)}
     assert names == {"serial"}
+    for isa, codec in [("avx512", "float16"), ("avx512vnni", "int8"), ("avx512bf16", "bfloat16")]:
+        if core.serves(isa, codec)[0]:
+            assert [core.kernel(isa, codec, lanes, 128) for lanes in (1, 2, 3, 17)] == [
+                f"{isa} {layout}" for layout in ("rows", "rows", "pairs", "quads")
+            ]
     with pytest.raises(ValueError, match="isa: expected one of serial, generic"):
         core.kernel("mmx", "int8", 16, 128)
 

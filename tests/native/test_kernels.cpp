@@ -54,7 +54,7 @@ Encoded encode(Codec codec, int64_t tokens, int64_t dim) {
     const Run run{Isa::serial, 1};
     auto* halves = reinterpret_cast<uint16_t*>(out.codes.get());
     auto* bytes = reinterpret_cast<int8_t*>(out.codes.get());
-    if (codec == Codec::float32) std::memcpy(out.codes.get(), values.data(), values.size() * 4);
+    if (codec == Codec::float32 && !values.empty()) std::memcpy(out.codes.get(), values.data(), values.size() * 4);
     if (codec == Codec::float16) encode_float16(from, shape, {halves, 0, dim * 2}, run);
     if (codec == Codec::bfloat16) encode_bfloat16(from, shape, {halves, 0, dim * 2}, run);
     if (codec == Codec::int8) encode_int8(from, shape, {bytes, 0, dim}, {out.scales.data(), 0, 4}, run);
@@ -255,8 +255,11 @@ int main() {
             const Case ragged(codec, dim, {1, 1, 2, 4, 8, 16, 32}, {16, 1, 0, 5, 17}, 21);
             const Case single(codec, dim, {3, 5, 20}, {16}, 9);
             const Case narrow(codec, dim, {1, 6}, {1, 1}, 70);
+            const Case few(codec, dim, {1, 1, 2, 4, 8, 16, 32}, {1, 1}, 40);
             for (const Isa isa : kIsas) {
                 if (!serves(isa, codec).ok) continue;
+                test_scores(few, {1, 64}, isa);
+                test_scores(few, {1, 11}, isa);
                 test_scores(ragged, {17, 64}, isa);
                 test_scores(ragged, {4, 11}, isa);
                 test_scores(single, {16, 28}, isa);
