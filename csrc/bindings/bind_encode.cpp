@@ -4,6 +4,7 @@
 
 #include "arrays.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 #include "metaindex/encode.hpp"
 
 namespace metaindex::bindings {
@@ -28,7 +29,7 @@ void encode(const std::string& name, const py::object& tokens, const py::object&
     // Every instruction set has encoders for every codec, so the best of the machine serves.
     const Isa which = isa ? isa_of(isa, codec) : default_isa(Codec::float32);
     const Run run{which, threads_of(num_threads)};
-    py::gil_scoped_release release;
+    const WithoutGil without_gil;
     switch (codec) {
         case Codec::float32: throw std::invalid_argument("codec: float32 is kept as it is");
         case Codec::float16: return encode_float16(view<const float>(from), shape, view<uint16_t>(to), run);

@@ -33,7 +33,11 @@ std::unique_ptr<OwnedLevelTable> build(const std::string& codec, int64_t dim, st
     table.dim = dim;
     table.starts = std::move(starts);
     table.widths = std::move(widths);
-    if (dim < 1) throw std::invalid_argument("dim: expected at least 1, got " + std::to_string(dim));
+    // Sums of int8 products stay within 32 bits up to here.
+    constexpr int64_t most_dimensions = 1 << 17;
+    if (dim < 1 || dim > most_dimensions) {
+        throw std::invalid_argument("dim: expected 1 to " + std::to_string(most_dimensions) + ", got " + std::to_string(dim));
+    }
     if (table.starts.size() != table.widths.size()) throw std::invalid_argument("widths: expected one for each of starts");
     for (size_t l = 0; l < table.starts.size(); ++l) {
         const int64_t start = l ? table.starts[l - 1] + table.widths[l - 1] : 0;

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "bindings.hpp"
+#include "gil.hpp"
 #include "levels_array.hpp"
 #include "metaindex/maxsim_gather.hpp"
 #include "metaindex/maxsim_scan.hpp"
@@ -64,7 +65,7 @@ void scan(const OwnedLevelTable& table, const py::object& codes, const py::objec
           const std::optional<std::string>& isa, int num_threads) {
     const Call call(table, codes, scales, lengths, r_q, r_c, answer_scores, answer_rows, allow, isa, num_threads);
     require_width(call, call.table.rows());
-    py::gil_scoped_release release;
+    const WithoutGil without_gil;
     maxsim_scan(call.table, call.queries, call.budget, call.allowed, call.answer, call.run);
 }
 
@@ -79,7 +80,7 @@ void gather(const OwnedLevelTable& table, const py::object& codes, const py::obj
     }
     require_width(call, listed.shape(1));
     const Candidates rows{listed.data<const int64_t>(), listed.shape(0), listed.shape(1)};
-    py::gil_scoped_release release;
+    const WithoutGil without_gil;
     maxsim_gather(call.table, call.queries, call.budget, rows, call.allowed, call.answer, call.run);
 }
 

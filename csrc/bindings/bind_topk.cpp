@@ -1,5 +1,6 @@
 #include "arrays.hpp"
 #include "bindings.hpp"
+#include "gil.hpp"
 #include "metaindex/topk.hpp"
 
 namespace metaindex::bindings {
@@ -16,7 +17,7 @@ void register_topk(py::module_& module) {
             std::vector<Array> order;
             if (!sequence.is_none()) order.emplace_back(sequence, Expected{"sequence", Number::int64, {count}});
             const int threads = threads_of(num_threads);
-            py::gil_scoped_release release;
+            const WithoutGil without_gil;
             topk(from.data<const float>(), batch, count, order.empty() ? nullptr : order[0].data<const int64_t>(),
                  best.shape(1), best.data<float>(), columns.data<int64_t>(), threads);
         },

@@ -1,4 +1,5 @@
 #include "bindings.hpp"
+#include "gil.hpp"
 
 PYBIND11_MODULE(_core, module) {
     using namespace metaindex::bindings;
@@ -8,4 +9,5 @@ PYBIND11_MODULE(_core, module) {
     register_maxsim(module);
     register_topk(module);
     register_encode(module);
+    register_end_of_interpreter();
 }

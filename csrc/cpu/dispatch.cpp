@@ -92,9 +92,10 @@ const char* name(Codec codec) {
 }
 
 const Feature& feature(Isa isa) {
-    static const std::vector<Feature> features = [] {
-        std::vector<Feature> found;
-        for (const Isa each : kIsas) found.push_back(find(each));
+    // Never destroyed: a thread may still ask while the process ends.
+    static const auto& features = *[] {
+        auto* found = new std::vector<Feature>;
+        for (const Isa each : kIsas) found->push_back(find(each));
         return found;
     }();
     return features[static_cast<size_t>(isa)];

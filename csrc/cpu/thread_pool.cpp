@@ -81,7 +81,7 @@ class Pool {
         pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the threads of the program
         try {
             for (; threads_ < threads; ++threads_) std::thread([this] { serve(); }).detach();
-        } catch (const std::system_error&) {
+        } catch (const std::exception&) {
             // The machine gives no more threads: those there are do the work.
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);

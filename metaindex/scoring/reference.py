@@ -55,7 +55,7 @@ class ReferenceScorer:
                 asked = request.candidates[b if len(request.candidates) > 1 else 0]
             allowed = asked >= 0
             if request.allow is not None:
-                allowed &= request.allow[asked]
+                allowed[allowed] = request.allow[asked[allowed]]
             found = np.full(len(asked), -np.inf, dtype=np.float32)
             for place in np.flatnonzero(allowed):
                 at = int(np.searchsorted(snapshot.first_rows, asked[place], side="right")) - 1

@@ -14,7 +14,7 @@ from metaindex.types import Levels
 
 FORMAT_VERSION = 1
 MOST_LEVELS = 99
-MOST_DIMENSIONS = 1 << 20
+MOST_DIMENSIONS = 1 << 17  # sums of int8 products stay within 32 bits
 IdKind = Literal["int", "text"]
 
 

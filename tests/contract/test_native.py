@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -160,7 +162,7 @@ def test_wrong_arrays_are_refused_by_name():
         ({"lengths": np.array([1, 0], np.int32)}, "lengths: expected falling numbers of at least 1, got 0 at row 1"),
         ({"sequence": sequence[:1]}, "sequence: expected int64 .2., got"),
         ({"starts": (1,)}, "starts: expected levels"),
-        ({"dim": 0}, "dim: expected at least 1"),
+        ({"dim": 0}, "dim: expected 1 to 131072, got 0"),
     ]:
         with pytest.raises(ValueError, match=text):
             table(**wrong)
@@ -178,6 +180,37 @@ def test_wrong_arrays_are_refused_by_name():
     out.setflags(write=False)
     with pytest.raises(ValueError, match="scores: expected a writable array"):
         core.maxsim_scan(good, *query, 3, 4, out)
+
+
+def test_int8_sums_at_the_largest_dimension():
+    dim = 1 << 17
+    ones = np.ones((1, dim), np.float32)
+    stored = builders.snapshot([ones, -ones], "int8")
+    for name in (scorer for scorer, codec in PAIRS if codec == "int8" and scorer != "reference"):
+        for count in (1, 3, 20):
+            request = builders.request(builders.queries([np.repeat(ones, count, 0)], "int8"), stored, "int8", k=2)
+            scores, rows = answer(name, request)
+            np.testing.assert_allclose(scores, [[count * dim, -count * dim]], rtol=1e-5)
+            assert rows.tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match="dim: expected 1 to 131072"):
+        _native.core.LevelTable("int8", dim + 1, [0], [1], [])
+
+
+def test_the_process_may_end_while_daemon_threads_search():
+    program = """
+import threading, time, numpy as np, metaindex
+index = metaindex.MetaIndex(codec="int8")
+index.add(np.ones((2000, 16, 64), np.float32))
+def forever():
+    while True:
+        index.search(np.ones((8, 64), np.float32))
+for _ in range(3):
+    threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.3)
+"""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_many_callers_at_once():

@@ -306,11 +306,11 @@ def test_searches_beside_a_writer_see_whole_commits():
 
 
 def test_what_can_be_made_can_be_opened_again(tmp_path):
-    for number, arguments in enumerate([{"levels": range(1, 100)}, {"nested": 1}, {"nested": np.True_}, {"dim": 1 << 20}]):
+    for number, arguments in enumerate([{"levels": range(1, 100)}, {"nested": 1}, {"nested": np.True_}, {"dim": 1 << 17}]):
         index = MetaIndex(**arguments)
         index.save(tmp_path / str(number))
         assert MetaIndex.open(tmp_path / str(number)).schema == index.schema
-    for arguments in [{"levels": range(1, 101)}, {"dim": (1 << 20) + 1}, {"doc_tokens": 1 << 33}, {"num_threads": 1 << 40}]:
+    for arguments in [{"levels": range(1, 101)}, {"dim": (1 << 17) + 1}, {"doc_tokens": 1 << 33}, {"num_threads": 1 << 40}]:
         with pytest.raises(ValueError, match=next(iter(arguments))):
             MetaIndex(path=tmp_path / "new", **arguments)
         assert not (tmp_path / "new").exists()
