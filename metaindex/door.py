@@ -7,7 +7,7 @@ float32 with the number of tokens of each document or query. Inner layers trust 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +49,10 @@ class Expected(NamedTuple):
         return f"({self.letters[0]}, {tokens}, {dim}), got {count}"
 
 
-def documents(vectors: Any, expected: Expected) -> Iterator[Tokens]:
+def documents(vectors: Any, expecting: Callable[[], Expected]) -> Iterator[Tokens]:
     """The batches of ``vectors``: one for an array [N, T, d], several for a long list of [t_i, d] or an iterator of batches.
+
+    ``expecting`` is asked before each batch, since the first one may decide what the later ones must be.
 
     Raises:
         TypeError: not arrays of floats. ShapeError: wrong rank, too many tokens, wrong d, no tokens.
@@ -58,11 +60,12 @@ def documents(vectors: Any, expected: Expected) -> Iterator[Tokens]:
     """
     if isinstance(vectors, Iterator):
         for batch in vectors:
-            yield from documents(list(batch) if isinstance(batch, Iterator) else batch, expected)
+            yield from documents(list(batch) if isinstance(batch, Iterator) else batch, expecting)
             del batch  # before the next one is made
     elif isinstance(vectors, (list, tuple)):
-        yield from _runs(vectors, expected)
+        yield from _runs(vectors, expecting())
     else:
+        expected = expecting()
         yield _checked(_array(vectors, expected.argument), None, expected)
 
 

@@ -25,7 +25,7 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
     texts = None if metadata is None else door.metadata(metadata)
     added: list[NDArray] = []
     count = 0
-    for batch in door.documents(vectors, expected(transaction.schema)):
+    for batch in door.documents(vectors, lambda: _expected(transaction.schema)):
         size = len(batch.lengths)
         if not size:
             continue
@@ -49,7 +49,7 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
     return np.concatenate(added) if added else np.empty(0, object if kind == "text" else np.int64)
 
 
-def expected(schema: Schema) -> door.Expected:
+def _expected(schema: Schema) -> door.Expected:
     """What the index takes as documents."""
     return door.Expected("doc_vectors", ("N", "T", "d"), schema.doc_tokens, schema.dim, codec(schema.codec), schema.normalize)
 

@@ -71,6 +71,14 @@ def test_a_failure_in_a_later_batch_undoes_the_earlier_ones(index, query, scorer
     assert index.add(vectors[:1]).tolist() == [20]
 
 
+def test_the_first_batch_decides_what_later_ones_must_be(vectors):
+    index = MetaIndex()
+    with pytest.raises(ShapeError, match="d = 16"):
+        index.add(iter([vectors, vectors[:, :, :5]]))
+    assert len(index) == 0
+    assert index.schema.dim is None
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
