@@ -20,7 +20,7 @@ from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.explain import Explanation, explain
 from metaindex.ingest import ingest
-from metaindex.planning.choose import chosen_plan
+from metaindex.planning.choose import as_plan, chosen_plan
 from metaindex.planning.plan import Plan, Step
 from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
@@ -253,6 +253,7 @@ class MetaIndex:
             ValueError: the index was made without ``query_tokens``, and neither this call nor its budget tells. Else as
                 ``search``.
         """
+        plan = as_plan(plan)
         tokens = self._store.schema.query_tokens if query_tokens is None else integer("query_tokens", query_tokens)
         if tokens is None:
             tokens = _named(budget, plan).r_q
@@ -395,6 +396,7 @@ class MetaIndex:
         return resolved
 
     def _steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
+        plan = as_plan(plan)
         sides = _sides(search, _named(budget, plan))
         resolved = None if budget is None else Budget.resolve(budget, *sides)
         if candidates is not None:
@@ -442,10 +444,10 @@ def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:
     return levels if doc_tokens is None else levels.extended_to(doc_tokens)
 
 
-def _named(budget: Any, plan: Plan | PlannedSearch | str | None) -> Budget:
+def _named(budget: Any, plan: Plan | None) -> Budget:
     """The largest numbers of tokens that a search's arguments name; 0 where they name none."""
     if plan is not None:
-        return chosen_plan(plan, None, None, Levels((1,))).reach
+        return plan.reach
     if isinstance(budget, (tuple, list)) and len(budget) == 2 and all(isinstance(side, (int, np.integer)) for side in budget):
         return Budget(*map(int, budget))
     return Budget(0, 0)

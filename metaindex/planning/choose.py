@@ -8,12 +8,19 @@ from metaindex.planning.preview import PlannedSearch
 from metaindex.types import Budget, Levels
 
 
-def chosen_plan(plan: Plan | PlannedSearch | str | None, budget: Budget | None, candidates: int | None, levels: Levels) -> Plan:
+def as_plan(plan: Plan | PlannedSearch | str | None) -> Plan | None:
+    """A ``plan`` argument as a plan. Raises PlanError where text does not parse, TypeError where it is none."""
+    if isinstance(plan, PlannedSearch):
+        return plan.plan
+    return plan if plan is None or isinstance(plan, Plan) else Plan.parse(plan)
+
+
+def chosen_plan(plan: Plan | None, budget: Budget | None, candidates: int | None, levels: Levels) -> Plan:
     """The plan to run: the given one; or every document at ``budget``; or, with ``candidates``, a scan of level 0 with all of
     the budget's query tokens that proposes so many and ``budget`` for those.
 
     Raises:
-        PlanError: a plan does not parse, or comes beside a budget or candidates.
+        PlanError: a plan comes beside a budget or candidates.
     """
     if plan is None:
         full = Exact() if budget is None else Exact(*budget)
@@ -22,6 +29,4 @@ def chosen_plan(plan: Plan | PlannedSearch | str | None, budget: Budget | None, 
         return Plan([Stage(Exact(full.r_q, min(levels.stop(0), full.r_c or levels.stop(0))), candidates), Stage(full)])
     if budget is not None or candidates is not None:
         raise PlanError("plan: a plan sets budgets and candidates itself; give it alone")
-    if isinstance(plan, PlannedSearch):
-        return plan.plan
-    return plan if isinstance(plan, Plan) else Plan.parse(plan)
+    return plan

@@ -74,7 +74,7 @@ class Catalog:
     """The connection to the database; any thread may use it. ``files`` is ``None`` for an index in memory."""
 
     def __init__(self, files: Files | None, *, writable: bool, new: bool = False) -> None:
-        self._files, self._writable = files, writable
+        self._files = files
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._connection: sqlite3.Connection | None = connect(files, writable=writable, new=new)
@@ -141,7 +141,6 @@ class Catalog:
             # The lock may have been held by a thread that did not survive the fork, and SQLite's files must not be shared.
             self._lock, self._process = threading.RLock(), os.getpid()
             if self._files is not None and self._connection is not None:
-                self._writable = False
                 self._connection = connect(self._files, writable=False)
         with self._lock:
             if self._connection is None:
