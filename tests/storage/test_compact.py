@@ -232,6 +232,20 @@ def test_a_search_that_began_before_a_purge_ends_on_its_snapshot(tmp_path, monke
     assert [one["n"] for one in store.metadata(old, old.order)] == kept
 
 
+def test_levels_that_nobody_mapped_before_a_purge(tmp_path, monkeypatch):
+    store, kept, _ = filled(tmp_path / "index")
+    remove(store, kept)
+    store.close()
+    store, taken = Store.open(tmp_path / "index", "r+"), []
+    real = Store._refuse_older_snapshots
+    monkeypatch.setattr(Store, "_refuse_older_snapshots", lambda self: (taken.append(self.snapshot), real(self)))
+    store.compact(purge=True)
+    assert os.listdir(tmp_path / "index" / "segments") == []
+    levels = [level for segment in taken[0].segments for level in segment.levels]
+    assert len(levels) > 3
+    assert all(len(level.parts.codes) == level.rows for level in levels)
+
+
 def test_a_failed_compaction_changes_nothing(tmp_path, monkeypatch):
     store, kept, documents = filled(tmp_path / "index")
     before = store.snapshot
