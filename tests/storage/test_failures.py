@@ -14,7 +14,7 @@ import pytest
 
 from metaindex.errors import CorruptIndexError, IndexLockedError, ReadOnlyError, UnknownIdError
 from metaindex.storage import folder
-from metaindex.storage.files import ANY_NAME, Files
+from metaindex.storage.files import ANY_NAME, Files, Lock
 from metaindex.storage.store import Store
 from tests.storage.support import add, assert_holds, content, schema, vectors
 
@@ -68,6 +68,12 @@ class Connection:
 
     def __getattr__(self, name):
         return getattr(self.real, name)
+
+
+def remove_in_turn(store, *turns):
+    with store.transaction() as transaction:
+        for turn in turns:
+            transaction.remove(turn)
 
 
 def assert_writes_no_more(store, match):
@@ -184,9 +190,8 @@ def test_a_commit_that_can_be_made_again(index, message):
 def test_a_rollback_that_fails_hides_nothing(index):
     store = Store.open(index, "r+")
     store._catalog._connection = Connection(store._catalog._connection, ["ROLLBACK"])
-    with pytest.raises(UnknownIdError, match="77"), store.transaction() as transaction:
-        transaction.remove([0])
-        transaction.remove([77])
+    with pytest.raises(UnknownIdError, match="77"):
+        remove_in_turn(store, [0], [77])
     assert_writes_no_more(store, "no write ends .*disk I/O error")
     assert ids(store) == [0, 1]
     store.close()
@@ -305,22 +310,22 @@ def test_one_save_leaves_the_staging_folder_of_another_alone(tmp_path, monkeypat
     assert ids(Store.open(tmp_path / "new", verify=True)) == []
 
 
-@pytest.mark.parametrize("step", ["make_folder", "write", "lock"])
-def test_a_staging_folder_that_is_taken_for_a_leftover_is_made_anew(tmp_path, monkeypatch, step):
-    real, taken = getattr(Files, step), []
+@pytest.mark.parametrize(("target", "step"), [(Files, "make_folder"), (Files, "write"), (Files, "lock"), (Lock, "acquire")])
+def test_a_staging_folder_that_is_taken_for_a_leftover_is_made_anew(tmp_path, monkeypatch, target, step):
+    """Another process looks for leftovers after the folder is made, after its lock is, and before that is opened or locked."""
+    real, taken = getattr(target, step), []
 
     def operation(self, *arguments, **options):
-        found = real(self, *arguments, **options) if step != "lock" else None
+        found = real(self, *arguments, **options) if step in ("make_folder", "write") else None
         names = [name for name in os.listdir(tmp_path) if name.endswith(".staging")]
         if names and not taken:
             taken.extend(names)
             Store.create(schema()).save(tmp_path / "other")  # of another name: it leaves this one alone
-            assert set(names) <= set(os.listdir(tmp_path))
             folder._remove_leftovers(Files(tmp_path, ANY_NAME), "new", Files)
             assert not set(names) & set(os.listdir(tmp_path))
-        return found if step != "lock" else real(self, *arguments, **options)
+        return found if step in ("make_folder", "write") else real(self, *arguments, **options)
 
-    monkeypatch.setattr(Files, step, operation)
+    monkeypatch.setattr(target, step, operation)
     store = Store.create(schema())
     add(store, vectors(1))
     store.save(tmp_path / "new")
@@ -438,7 +443,7 @@ def test_a_name_that_no_file_may_have(tmp_path):
 def test_deep_folders_are_removed(index):
     outer = os.open(index / "tmp", os.O_RDONLY)
     os.mkdir("00000009", dir_fd=outer)
-    for name in ("00000009", *["deeper"] * 3000):
+    for name in ("00000009", *["deeper"] * 1100):
         inner = os.open(name, os.O_RDONLY, dir_fd=outer)
         os.close(outer)
         os.mkdir("deeper", dir_fd=inner)
