@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.errors import ClosedError, CorruptIndexError, NotAnIndexError, UnsupportedFormatError
+from metaindex.errors import ClosedError, CorruptIndexError, MetaIndexError, NotAnIndexError, UnsupportedFormatError
 from metaindex.storage.database import NAME, checksum, connect, translated
 from metaindex.storage.files import Files, Written
 from metaindex.storage.schema import FORMAT_VERSION, Schema
@@ -307,7 +307,12 @@ class Catalog:
     def erase(self) -> None:
         """Write the file anew, so that nothing of what was deleted is left in it. Outside of transactions only."""
         self._run("PRAGMA secure_delete = ON")
-        self._run("VACUUM")
+        self._run("PRAGMA cache_spill = ON")  # nobody reads meanwhile, so it need not all be in memory
+        try:
+            self._run("VACUUM")
+        finally:
+            with suppress(OSError, MetaIndexError):
+                self._run("PRAGMA cache_spill = OFF")
 
     def copy_to(self, files: Files) -> None:
         """Copy the last commit to a new catalog in another folder."""

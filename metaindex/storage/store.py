@@ -281,7 +281,7 @@ class Store:
             return
         with self._purging, self._place.alone() as alone:
             if not alone:
-                raise IndexLockedError(f"{self.path}: others read it, and may see what is to be purged; close them first")
+                raise IndexLockedError(f"{self.path}: {self._readers()}; what they see can't be purged; close them first")
             with self.transaction() as transaction:
                 self._refuse_older_snapshots()
                 self._compact(transaction)
@@ -302,6 +302,11 @@ class Store:
         with self._place.alone() as alone:
             if alone:
                 transaction.drop_history(min(snapshot.number for snapshot in self._snapshots))
+
+    def _readers(self) -> str:
+        holders = set() if self._files is None else self._files.holders(READERS)
+        named = [f"process {one}" if one != os.getpid() else f"a handle of this process ({one})" for one in sorted(holders)]
+        return f"it is read by {', '.join(named)}" if named else "others read it"
 
     def _refuse_older_snapshots(self) -> None:
         last = self._now().counters.commit
