@@ -279,7 +279,7 @@ class Store:
             with self.transaction() as transaction:
                 self._compact(transaction)
             return
-        with self._purging, self._place.alone() as alone:
+        with self._purging, self._place.alone(long=True) as alone:
             if not alone:
                 raise IndexLockedError(f"{self.path}: {self._readers()}; what they see can't be purged; close them first")
             with self.transaction() as transaction:

@@ -17,6 +17,7 @@ import pytest
 from metaindex import MetaIndex
 from metaindex.errors import IndexLockedError, ReadOnlyError
 from metaindex.storage import folder
+from metaindex.storage.files import Files
 from metaindex.storage.store import Store
 from tests.storage.support import add, assert_holds, content, full, ragged, schema, vectors
 
@@ -190,6 +191,39 @@ def test_a_purge_names_who_reads(tmp_path):
         reader.communicate("\n")
     assert reader.returncode == 0
     store.compact(purge=True)
+
+
+def test_a_purge_waits_for_another_thread_that_cleans(tmp_path, monkeypatch):
+    store, kept, documents = filled(tmp_path / "index")
+    waits, real, failed = threading.Event(), Files.lock, []
+
+    def lock(self, name, **options):
+        if options.get("wait"):
+            waits.set()
+        return real(self, name, **options)
+
+    def purge():
+        try:
+            store.compact(purge=True)
+        except BaseException as error:
+            failed.append(error)
+
+    monkeypatch.setattr(Files, "lock", lock)
+    thread = threading.Thread(target=purge)
+    with store._place.alone() as alone:
+        assert alone
+        thread.start()
+        assert waits.wait(30)
+        with store._place.alone() as twice:
+            assert not twice
+    thread.join()
+    assert failed == []
+    assert_holds(store, kept, documents)
+    with store._place.alone(long=True) as alone, store._place.alone() as inside:
+        assert (alone, inside) == (True, True)
+        with pytest.raises(BlockingIOError):
+            real(store.files, "readers", shared=True)
+    real(store.files, "readers").release()
 
 
 def marked(path):
