@@ -33,6 +33,8 @@ ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL_SECONDS = 0.002
+_BLOCK_BYTES = 256 << 10  # what the checksum has read is still in a cache when it is written
+_WRITEBACK_BYTES = 1 << 20  # less in one file may well be merged away before it needs to reach the disk
 
 
 class Written(NamedTuple):
@@ -100,14 +102,19 @@ class Files:
 
     def write(self, name: str, chunks: Iterable[NDArray | bytes]) -> Written:
         """A new file of these chunks; it is durable after ``sync``."""
-        size = checksum = 0
+        size = checksum = started = 0
         with self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC) as (fd, _):
             for chunk in chunks:
                 data = memoryview(chunk) if isinstance(chunk, bytes) else _bytes_of(chunk)
-                size += len(data)
-                checksum = zlib.crc32(data, checksum)
-                while data:
-                    data = data[os.write(fd, data) :]
+                for start in range(0, len(data), _BLOCK_BYTES):
+                    block = data[start : start + _BLOCK_BYTES]
+                    size += len(block)
+                    checksum = zlib.crc32(block, checksum)
+                    while block:
+                        block = block[os.write(fd, block) :]
+                    if size - started >= _WRITEBACK_BYTES:
+                        _start_writing(fd, started, size - started)
+                        started = size
         return Written(size, checksum)
 
     def sync(self, name: str) -> None:
@@ -202,6 +209,13 @@ class Files:
             os.close(fd)
 
 
+def _start_writing(fd: int, offset: int, count: int) -> None:
+    """Ask the system to begin with what ``sync`` waits for, while the next documents are encoded. Only a hint: where it does
+    nothing, or fails, ``sync`` has more to do and reports what went wrong."""
+    if _sync_file_range is not None:
+        _sync_file_range(fd, offset, count, _SYNC_FILE_RANGE_WRITE)
+
+
 def _bytes_of(array: NDArray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
@@ -289,3 +303,8 @@ _mmap, _munmap = _libc.mmap, _libc.munmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+_SYNC_FILE_RANGE_WRITE = 2
+_sync_file_range = getattr(_libc, "sync_file_range", None)  # Linux only
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
