@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Level, Segment
 from metaindex.storage.tensors import Shape, Tensor, damaged
 
+if TYPE_CHECKING:
+    from metaindex.storage.merge import Merge
+
+_SYNCS = 8  # at once
 LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
 
 
@@ -43,9 +48,17 @@ class LevelSource(NamedTuple):
 
 
 class Place(Protocol):
-    """Keeps segments. What was kept becomes part of the index with ``publish``, or goes away with ``discard``."""
+    """Keeps segments. What was kept becomes part of the index with ``publish``, or goes away with ``discard``.
+
+    ``failed_sync`` tells of a sync that failed: what the kernel then dropped no later sync can save.
+    """
+
+    failed_sync: OSError | None
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment: ...
+
+    def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
+        """Keep what a merge makes; on disk its levels pass through memory piece by piece."""
 
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
         """Make segments that were kept durable, and tell what the catalog has to say of them."""
@@ -55,9 +68,20 @@ class Place(Protocol):
     def retire(self, segments: Sequence[Segment]) -> None:
         """These segments are no longer part of the index; snapshots may still use them."""
 
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether no other handle reads the index; while the block runs, none can begin to."""
+
+    def purge(self, named: Iterable[int]) -> None:
+        """Unlink all segments but those ``named``, now; a snapshot that uses a retired one can go on.
+
+        For the holder of the writer's lock who is alone.
+        """
+
 
 class MemoryPlace:
     """Segments in memory live as long as a snapshot holds them."""
+
+    failed_sync: OSError | None = None
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
         kept = []
@@ -66,6 +90,9 @@ class MemoryPlace:
             start, width = schema.levels.start(level), schema.levels.width(level)
             kept.append(Level(start, width, len(parts.codes), nbytes, partial(_same, parts)))
         return Segment(segment_name(number), len(documents.lengths), tuple(kept), *documents)
+
+    def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
+        return self.keep(number, merge.documents, merge.parts(), schema)
 
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
         return []
@@ -76,6 +103,12 @@ class MemoryPlace:
     def retire(self, segments: Sequence[Segment]) -> None:
         pass
 
+    def alone(self) -> AbstractContextManager[bool]:
+        return nullcontext(True)
+
+    def purge(self, named: Iterable[int]) -> None:
+        pass
+
 
 class FolderPlace:
     """Segments as folders: written to ``tmp/``, moved to ``segments/`` when they are published, never changed."""
@@ -84,6 +117,10 @@ class FolderPlace:
         self._files = files
         self._staged: dict[int, SegmentRecord] = {}
         self._unused: list[int] = []
+        self._left: set[int] = set()
+        self.failed_sync: OSError | None = None
+        self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
+        self._alone = False
         self._process = os.getpid()
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
@@ -91,10 +128,16 @@ class FolderPlace:
         self.write(number, documents, sources, schema)
         return self.open(self._staged[number], schema)
 
+    def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
+        self.write(number, merge.documents, merge.sources(), schema)
+        return self.open(self._staged[number], schema)
+
     def write(self, number: int, documents: Documents, levels: Iterable[LevelSource], schema: Schema) -> None:
         """Stage a segment; its levels are written as their arrays come, so they need never be in memory as a whole."""
         kind, folder = codec(schema.codec), f"{STAGING}/{segment_name(number)}"
         assert schema.dim is not None
+        if number in self._left:  # a write that failed could not remove it
+            self.discard([number])
         self._staged[number] = SegmentRecord(number, 0, Written(0, 0), ())  # named before the first file, for ``discard``
         self._files.make_folder(folder)
         records = []
@@ -108,25 +151,36 @@ class FolderPlace:
         self._staged[number] = SegmentRecord(number, len(documents.lengths), written, tuple(records))
 
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
-        records = []
+        records, numbers = [], list(numbers)
+        # Not synced as they are written: synced together they cost the disk little more than one, and what is merged away
+        # before the commit costs nothing.
+        with self._syncing():
+            self._sync(numbers)
         for number in numbers:
             name = segment_name(number)
-            # Not synced as they are written: synced together they cost the disk little more than one, and what is merged away
-            # before the commit costs nothing.
-            self._sync(f"{STAGING}/{name}", self._staged[number])
             self._files.rename(f"{STAGING}/{name}", f"{SEGMENTS}/{name}")
             records.append(self._staged.pop(number))
         if records:
-            self._files.sync_folder(SEGMENTS)
+            with self._syncing():
+                self._files.sync_folder(SEGMENTS)
         return records
 
     def discard(self, numbers: Iterable[int]) -> None:
+        failed = None
         for number in numbers:
             self._staged.pop(number, None)
-            for folder in (STAGING, SEGMENTS):
-                self._files.remove(f"{folder}/{segment_name(number)}")
+            self._left.add(number)
+            try:
+                for folder in (STAGING, SEGMENTS):
+                    self._files.remove(f"{folder}/{segment_name(number)}")
+                self._left.discard(number)
+            except OSError as error:
+                failed = failed or error
+        if failed:
+            raise failed
 
     def retire(self, segments: Sequence[Segment]) -> None:
+        self._retired.update(segments)
         for segment in segments:
             weakref.finalize(segment, self._unlink, [int(segment.name)])
         self._unlink([])
@@ -196,13 +250,38 @@ class FolderPlace:
         self._unused += retired
         if not self._unused:
             return
-        with suppress(OSError):  # the commit is done: what stays behind is no failure of it
+        with suppress(OSError), self.alone() as alone:  # the commit is done: what stays behind is no failure of it
+            while alone and self._unused:
+                self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        if self._alone:  # a purge of this handle holds the lock
+            yield True
+            return
+        lock = None
+        with suppress(BlockingIOError):
             lock = self._files.lock(READERS)
-            try:
-                while self._unused:
-                    self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
-            finally:
+        self._alone = lock is not None
+        try:
+            yield self._alone
+        finally:
+            if lock is not None:
+                self._alone = False
                 lock.release()
+
+    def purge(self, named: Iterable[int]) -> None:
+        for segment in list(self._retired):
+            for level in segment.levels:
+                with suppress(OSError, CorruptIndexError):
+                    level.parts  # noqa: B018  what is mapped stays readable without a name
+        keep = set(map(segment_name, named))
+        for folder in (STAGING, SEGMENTS):
+            for name in self._list(folder):
+                if folder == STAGING or name not in keep:
+                    self._files.remove(f"{folder}/{name}")
+            with self._syncing():
+                self._files.sync_folder(folder)
 
     def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
         folder = self._folder(number)
@@ -216,11 +295,23 @@ class FolderPlace:
             raise kind(f"{folder}: it is gone; most likely {what}; open the index again") from None
         return Parts(found["codes"], found.get("scales"))
 
-    def _sync(self, folder: str, record: SegmentRecord) -> None:
-        for level in range(len(record.levels)):
-            self._files.sync(_level_file(folder, level))
-        self._files.sync(_documents_file(folder))
-        self._files.sync_folder(folder)
+    @contextmanager
+    def _syncing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed_sync = error
+            raise
+
+    def _sync(self, numbers: Sequence[int]) -> None:
+        folders = [f"{STAGING}/{segment_name(number)}" for number in numbers]
+        files = [name for number, folder in zip(numbers, folders) for name in _file_names(folder, self._staged[number])]
+        if not files:
+            return
+        # Side by side, so that one flush of the disk serves many of them. All have ended when this returns or raises.
+        with ThreadPoolExecutor(min(_SYNCS, len(files))) as pool:
+            list(pool.map(self._files.sync, files))
+            list(pool.map(self._files.sync_folder, folders))
 
     def _folder(self, number: int) -> str:
         return f"{STAGING if number in self._staged else SEGMENTS}/{segment_name(number)}"
@@ -248,12 +339,23 @@ def segment_name(number: int) -> str:
     return f"{number:08d}"
 
 
+def record_files(record: SegmentRecord) -> list[tuple[str, Written]]:
+    """The files of a segment of the last commit, and what they hold."""
+    folder = f"{SEGMENTS}/{segment_name(record.number)}"
+    levels = [(_level_file(folder, level), file) for level, (_, file) in enumerate(record.levels)]
+    return [(_documents_file(folder), record.documents), *levels]
+
+
 def _level_file(folder: str, level: int) -> str:
     return f"{folder}/level-{level}.safetensors"
 
 
 def _documents_file(folder: str) -> str:
     return f"{folder}/documents.safetensors"
+
+
+def _file_names(folder: str, record: SegmentRecord) -> list[str]:
+    return [*(_level_file(folder, level) for level in range(len(record.levels))), _documents_file(folder)]
 
 
 def _document_tensors(documents: Documents) -> dict[str, Tensor]:
