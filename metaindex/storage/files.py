@@ -34,6 +34,7 @@ ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL_SECONDS = 0.002
+_BLOCK_BYTES = 1 << 20
 
 
 class Written(NamedTuple):
@@ -83,12 +84,18 @@ class Files:
 
     def checksum(self, name: str) -> Written:
         """Read a whole file, block by block."""
-        with self._open(name, _READ) as (fd, size):
-            checksum = 0
-            while block := os.read(fd, 1 << 20):
-                checksum = zlib.crc32(block, checksum)
-        self.read[name] += size
+        size = checksum = 0
+        for block in self.blocks(name):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
         return Written(size, checksum)
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """The content of a whole file, piece by piece."""
+        with self._open(name, _READ) as (fd, _):
+            while block := os.read(fd, _BLOCK_BYTES):
+                self.read[name] += len(block)
+                yield block
 
     def map(self, name: str) -> NDArray[np.uint8]:
         """The file's bytes, read-only, loaded page by page when they are touched."""

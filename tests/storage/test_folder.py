@@ -366,5 +366,5 @@ def test_a_catalog_that_names_other_documents(index):
     connection.execute("UPDATE documents SET id = 77 WHERE id = 1")
     connection.commit()
     connection.close()
-    with pytest.raises(CorruptIndexError, match="different documents"):
+    with pytest.raises(CorruptIndexError, match="wrong checksum"):
         Store.open(index, verify=True)
