@@ -377,8 +377,8 @@ class MetaIndex:
         self._store.compact(purge=purge)
 
     def verify(self, *, sample: int = 100) -> Verification:
-        """Read every file that stands now, and say what is damaged: checksums, structure, values, and whether catalog and vectors
-        agree. Then ``sample`` documents, drawn at random, are scored by the automatic scorer and by the reference.
+        """Read every file that stands now, and say what is damaged: checksums, structure, values, and whether catalog and
+        vectors agree. Then ``sample`` documents, drawn at random, are scored by the automatic scorer and by the reference.
 
         Damage is told, never raised. A writer, of this handle too, may go on meanwhile.
         """

@@ -150,9 +150,9 @@ def _changes(catalog: Catalog, state: State, found: Inspection) -> _Changes:
                 if not gone:
                     changes.lost.append(str(id_) if wrong_id(id_, state.schema) else id_)
     changes.put += [(sequence, id_, commit, None) for sequence, id_ in sound.items()]
-    for place, (sequence, id_, created, removed) in enumerate(changes.put):
+    for at, (sequence, id_, created, removed) in enumerate(changes.put):
         if removed is None and standing.setdefault(id_, sequence) != sequence:
-            changes.put[place] = (sequence, id_, created, commit)
+            changes.put[at] = (sequence, id_, created, commit)
             changes.lost.append(id_)
     changes.kept = len(standing)
     return changes

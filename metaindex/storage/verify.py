@@ -73,8 +73,9 @@ class Rows(NamedTuple):
 class Inspection:
     """One look at everything. It never raises for damage: what it found is in ``damage`` and, for a repair, in the sets.
 
-    ``segments``: numbers of damaged segments. ``lost``: sequence numbers of standing documents that no sound segment holds.
-    ``unknown``: those that stand in a segment and not, or not rightly, in the catalog. ``metadata``: bad rows (sequence, created).
+    ``segments``: numbers of damaged segments. ``lost``: sequence numbers of standing documents that no segment holds.
+    ``unknown``: those that stand in a segment and not, or not so, in the catalog. ``documents``: those whose row is damaged.
+    ``metadata``: bad rows (sequence, created). ``unlisted``: names of fields.
     """
 
     def __init__(self, files: Files | None, catalog: Catalog, schema: Schema, counters: Counters) -> None:
@@ -244,9 +245,7 @@ class Inspection:
             if numbers_:
                 what = f"catalog and segments name different documents: not, or not so, in {missing}: sequence"
                 self._add(NAME, f"{what} {_some(sorted(numbers_))}", len(numbers_))
-        ids = np.empty(len(standing), object)
-        ids[:] = standing
-        if doubled := repeated(ids):
+        if doubled := repeated(np.array([*standing, None], object)[:-1]):
             self._add(NAME, f"ids stand twice: {_some(doubled)}", len(doubled))
 
     def _wrong_row(self, sequence: Any, id_: Any, created: Any, removed: Any, stored: Any, commit: int) -> str | None:
