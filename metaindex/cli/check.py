@@ -38,10 +38,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _repair(options: argparse.Namespace) -> int:
     found = MetaIndex.repair(options.index, apply=options.apply)
-    if options.json:
-        damage = [asdict(one) for one in found.damage]
-        counts = {"kept": found.kept, "possible": found.possible, "applied": found.applied}
-        print(json_text({"damage": damage, "lost": list(found.lost), **counts, "index": options.index}))
-    else:
-        print(found)
+    print(json_text({**asdict(found), "index": options.index}) if options.json else found)
+    if found.possible and found.damage and not found.applied and not options.json:
+        print("nothing was changed; --apply drops them")
     return _DAMAGED if found.damage and not found.applied else 0

@@ -34,7 +34,8 @@ ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL_SECONDS = 0.002
-_BLOCK_BYTES = 256 << 10  # what the checksum has read is still in a cache when it is written
+_BLOCK_BYTES = 1 << 20
+_WRITE_BYTES = 256 << 10  # what the checksum has read is still in a cache when it is written
 _WRITEBACK_BYTES = 1 << 20  # less in one file may well be merged away before it needs to reach the disk
 
 
@@ -85,12 +86,18 @@ class Files:
 
     def checksum(self, name: str) -> Written:
         """Read a whole file, block by block."""
-        with self._open(name, _READ) as (fd, size):
-            checksum = 0
-            while block := os.read(fd, 1 << 20):
-                checksum = zlib.crc32(block, checksum)
-        self.read[name] += size
+        size = checksum = 0
+        for block in self.blocks(name):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
         return Written(size, checksum)
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """The content of a whole file, piece by piece."""
+        with self._open(name, _READ) as (fd, _):
+            while block := os.read(fd, _BLOCK_BYTES):
+                self.read[name] += len(block)
+                yield block
 
     def map(self, name: str) -> NDArray[np.uint8]:
         """The file's bytes, read-only, loaded page by page when they are touched."""
@@ -107,8 +114,8 @@ class Files:
         with self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC) as (fd, _):
             for chunk in chunks:
                 data = memoryview(chunk) if isinstance(chunk, bytes) else _bytes_of(chunk)
-                for start in range(0, len(data), _BLOCK_BYTES):
-                    block = data[start : start + _BLOCK_BYTES]
+                for start in range(0, len(data), _WRITE_BYTES):
+                    block = data[start : start + _WRITE_BYTES]
                     size += len(block)
                     checksum = zlib.crc32(block, checksum)
                     while block:
@@ -239,8 +246,8 @@ class Files:
 
 
 def _start_writing(fd: int, offset: int, count: int) -> None:
-    """Begin with what ``sync`` waits for. Only a hint: where it does nothing, or fails, ``sync`` has more to do and reports what
-    went wrong."""
+    """Begin with what ``sync`` waits for. Only a hint: where it does nothing, or fails, ``sync`` has more to do and tells of
+    what went wrong."""
     if _sync_file_range is not None:
         _sync_file_range(fd, offset, count, _SYNC_FILE_RANGE_WRITE)
 

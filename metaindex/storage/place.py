@@ -120,6 +120,7 @@ class FolderPlace:
         self._left: set[int] = set()
         self.failed_sync: OSError | None = None
         self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
+        self._records: weakref.WeakKeyDictionary[Segment, SegmentRecord] = weakref.WeakKeyDictionary()
         self._alone = False
         self._process = os.getpid()
 
@@ -196,31 +197,21 @@ class FolderPlace:
             raise damaged(folder, "the schema has too few levels for it")
         levels = []
         for level, (rows, file) in enumerate(record.levels):
-            width = schema.levels.width(level)
-            expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
-            if kind.scaled:
-                expected["scales"] = ("F32", (rows, width))
+            width, expected = schema.levels.width(level), level_tensors(schema, level, rows)
             tensors.check(self._files, _level_file(folder, level), expected, file.size)
             load = partial(self._load, record.number, level, expected, file.size)
             nbytes = rows * width * kind.bytes_per_token(schema.dim)
             levels.append(Level(schema.levels.start(level), width, rows, nbytes, load))
-        documents = self._documents(record, schema)
+        documents = self.documents(record, schema)
         if rows_reaching(documents.lengths, schema.levels) != [level.rows for level in record.levels]:
             raise damaged(_documents_file(folder), "its lengths don't match the levels")
-        return Segment(segment_name(record.number), record.rows, tuple(levels), *documents)
+        segment = Segment(segment_name(record.number), record.rows, tuple(levels), *documents)
+        self._records[segment] = record
+        return segment
 
-    def verify(self, record: SegmentRecord) -> None:
-        """Compare every file with its checksum, which reads them all. Raises CorruptIndexError."""
-        folder = self._folder(record.number)
-        files = [(_documents_file(folder), record.documents)]
-        files += [(_level_file(folder, level), file) for level, (_, file) in enumerate(record.levels)]
-        for name, file in files:
-            try:
-                same = self._files.checksum(name) == file
-            except OSError as error:
-                raise damaged(name, f"it can't be read ({error.strerror})") from None
-            if not same:
-                raise damaged(name, f"its checksum is wrong; {record.rows:,} documents are touched")
+    def record(self, segment: Segment) -> SegmentRecord:
+        """What the catalog says, or said, of a segment that this place opened."""
+        return self._records[segment]
 
     def clean(self, named: Iterable[int], next_segment: int) -> None:
         """Remove what a killed writer left. Only the holder of the writer's lock may."""
@@ -316,7 +307,8 @@ class FolderPlace:
     def _folder(self, number: int) -> str:
         return f"{STAGING if number in self._staged else SEGMENTS}/{segment_name(number)}"
 
-    def _documents(self, record: SegmentRecord, schema: Schema) -> Documents:
+    def documents(self, record: SegmentRecord, schema: Schema) -> Documents:
+        """What a segment keeps of its documents beside vectors. Raises CorruptIndexError."""
         name, rows = _documents_file(self._folder(record.number)), record.rows
         expected: dict[str, tuple[str, Shape]] = {"lengths": ("I32", (rows,)), "sequence": ("I64", (rows,))}
         if schema.id_kind == "text":
@@ -337,6 +329,15 @@ def _same(parts: Parts) -> Parts:
 
 def segment_name(number: int) -> str:
     return f"{number:08d}"
+
+
+def level_tensors(schema: Schema, level: int, rows: int) -> dict[str, tuple[str, Shape]]:
+    """The tensors of a level's file: dtype and shape of each."""
+    kind, width = codec(schema.codec), schema.levels.width(level)
+    expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
+    if kind.scaled:
+        expected["scales"] = ("F32", (rows, width))
+    return expected
 
 
 def record_files(record: SegmentRecord) -> list[tuple[str, Written]]:

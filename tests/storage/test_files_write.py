@@ -20,7 +20,7 @@ def files(tmp_path):
 def _chunks() -> list:
     """Sizes around those of blocks and early starts, and chunks that are no multiple of either."""
     random = np.random.default_rng(8)
-    sizes = (0, 1, module._BLOCK_BYTES - 1, module._BLOCK_BYTES + 1, 3 * module._WRITEBACK_BYTES + 5, 7)
+    sizes = (0, 1, module._WRITE_BYTES - 1, module._WRITE_BYTES + 1, 3 * module._WRITEBACK_BYTES + 5, 7)
     return [b"first", *(random.integers(0, 256, size, dtype=np.uint8) for size in sizes), b"last"]
 
 
