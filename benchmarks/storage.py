@@ -36,7 +36,7 @@ class Sizes:
     documents: int = 100_000
     tokens: int = 64
     dim: int = 128
-    batch: int = 1024
+    batch: int = 2048  # 16 million numbers, as the command line takes
     segments: int = 100
     segment_documents: int = 320  # 5 MiB, which no merge takes
     small_adds: int = 200
