@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.storage.faults.server import Server
+from tests.storage.faults.shim import compile_to
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
@@ -18,3 +21,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A warm process with the shim preloaded."""
+    started = Server(compile_to(tmp_path_factory.mktemp("shim")))
+    yield started
+    started.close()
