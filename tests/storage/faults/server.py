@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import time
+import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,10 @@ class Server:
 
 
 def serve() -> None:
-    from tests.storage.faults import steps
+    from tests.storage.faults import power, steps
     from tests.storage.faults.operations import BY_NAME
 
-    modules = {"steps": steps.run}
+    modules = {"steps": steps.run, "power": power.run}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a child prints must not come between the answers
     gc.collect()
@@ -58,7 +60,10 @@ def serve() -> None:
     for line in sys.stdin:
         module, operation, codec, folder = json.loads(line)
         started = time.monotonic()
-        counts, wrong = modules[module](BY_NAME[operation], codec, Path(folder))
+        try:
+            counts, wrong = modules[module](BY_NAME[operation], codec, Path(folder))
+        except Exception:
+            counts, wrong = Counter(), [traceback.format_exc()]
         seconds = round(time.monotonic() - started, 2)
         print(json.dumps({"counts": counts, "wrong": wrong, "seconds": seconds}), file=answers, flush=True)
 

@@ -14,7 +14,7 @@ from metaindex import MetaIndex
 from metaindex.errors import MetaIndexError, ReadOnlyError
 from tests.storage.faults import shim
 from tests.storage.faults.model import Model, View, applied, expected, leftovers, opened, perform, summary, view
-from tests.storage.faults.operations import BASES, COPY, INDEX, LATER, Operation, States, build, states
+from tests.storage.faults.operations import COPY, INDEX, LATER, Operation, build, states
 from tests.storage.faults.shim import CHANGES, READS, Shim, Tree
 
 
@@ -150,7 +150,7 @@ class Bench:
             return [*wrong, f"afterwards: {seen.error or 'killed'}"]
         for name, (shown, left) in seen.value.items():
             if shown not in wanted[name]:
-                wrong.append(f"{name} holds {_short(shown)}, expected one of {[*map(_short, wanted[name])]}")
+                wrong.append(f"{name} holds {short(shown)}, expected one of {[*map(short, wanted[name])]}")
             wrong += [f"{name} has {one!r} left" for one in left]
         if not case.fault.kills and not case.fault.sticky:
             names = set(os.listdir(around)).difference(self.states)
@@ -170,16 +170,14 @@ class Bench:
         wrong = []
         wanted = self._wanted(INDEX, attempt)
         if attempt.shown not in wanted:
-            wrong.append(
-                f"the handle shows {_short(attempt.shown)}, expected one of {[*map(_short, wanted)]} ({attempt.error})"
-            )
+            wrong.append(f"the handle shows {short(attempt.shown)}, expected one of {[*map(short, wanted)]} ({attempt.error})")
         later = attempt.shown
         if attempt.written == "done":
             later = [*attempt.shown, *expected(applied({}, LATER), self.codec)]
         elif attempt.error is None:
             wrong.append(f"the call returned, and a following write raised {attempt.written}")
         if attempt.shown_after != later:
-            wrong.append(f"after a following write ({attempt.written}) the handle shows {_short(attempt.shown_after)}")
+            wrong.append(f"after a following write ({attempt.written}) the handle shows {short(attempt.shown_after)}")
         return wrong
 
     def _shown(self, model: Model | None) -> View | None:
@@ -207,7 +205,7 @@ def _look(around: Path, name: str) -> tuple[View | None, list[str]]:
     return shown, leftovers(path)
 
 
-def _short(shown: View | None) -> Any:
+def short(shown: View | None) -> Any:
     return None if shown is None else summary(shown)
 
 
@@ -221,6 +219,3 @@ def run(operation: Operation, codec: str, folder: Path) -> tuple[Counter[str], l
 
 def _run_all(bench: Bench, cases: list[Case]) -> list[str]:
     return [one for case in cases for one in bench.run(case)]
-
-
-__all__ = ["FAULTS", "BASES", "States", "look", "run"]

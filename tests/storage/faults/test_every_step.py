@@ -1,7 +1,7 @@
 """Every file call of every operation, SQLite's among them, failed, cut short or killed in turn.
 
-Whatever fails: the call succeeds or raises an error that callers know; the same handle, and a new process, show the state before
-or after it and never one between; the next write works or says why it can't; the next writer leaves nothing behind.
+Whatever fails: the call succeeds or raises an error that callers know; the same handle, and a new process, show the state
+before or after it and never one between; the next write works or says why it can't; the next writer leaves nothing behind.
 """
 
 from __future__ import annotations
