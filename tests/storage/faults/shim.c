@@ -1,7 +1,7 @@
 /* Stands before libc's file calls for what lies below one folder, Python's and SQLite's alike: counts them, fails or kills at
    the k-th, and records what they did. Nothing is ever synced: that a sync was asked for is all that tests need.
 
-   Build: cc -shared -fPIC -O1 -o shim.so shim.c -ldl, then start a process with LD_PRELOAD=shim.so.
+   Build: cc -shared -fPIC -O1 -o shim.so shim.c -pthread -ldl, then start a process with LD_PRELOAD=shim.so.
    Kinds of calls: C open that creates, N open to write, O open to read, P read, W write, T truncate, S sync a file,
    D sync a folder, R rename, E exchange, U unlink, X rmdir, M mkdir, L link. */
 
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -33,6 +34,9 @@ static int action, code, sticky;
 static long at, count;
 static char kinds[64];   /* which kinds are counted */
 static char log_[CALLS]; /* their kinds, in order */
+
+/* Files are synced by several threads at once. */
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 static int recording;
 static char *trace;
@@ -72,8 +76,7 @@ static void die(void) {
   pause();
 }
 
-/* What to do with a call of this kind. */
-static int gate(char kind) {
+static int judged(char kind) {
   if (!kinds[0] || !strchr(kinds, kind)) return GO;
   if (count < CALLS) log_[count] = kind;
   count++;
@@ -81,8 +84,16 @@ static int gate(char kind) {
   if (action == KILL_BEFORE) die();
   if (action == KILL_AFTER) return DIE;
   if (action == SHORT) return HALVE;
-  errno = code;
   return REFUSE;
+}
+
+/* What to do with a call of this kind. */
+static int gate(char kind) {
+  pthread_mutex_lock(&one_at_a_time);
+  int verdict = judged(kind);
+  pthread_mutex_unlock(&one_at_a_time);
+  if (verdict == REFUSE) errno = code;
+  return verdict;
 }
 
 static void put(const void *data, size_t size) {
@@ -98,9 +109,11 @@ static void put(const void *data, size_t size) {
 static void note(char kind, uint64_t a, uint64_t b, uint64_t c, const void *one, size_t one_size, const void *two, size_t two_size) {
   if (!recording) return;
   uint64_t head[6] = {(uint64_t)kind, a, b, c, one_size, two_size};
+  pthread_mutex_lock(&one_at_a_time);
   put(head, sizeof head);
   put(one, one_size);
   put(two, two_size);
+  pthread_mutex_unlock(&one_at_a_time);
 }
 
 /* A line that the test itself puts into the trace. */
