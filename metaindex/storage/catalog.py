@@ -356,6 +356,48 @@ class Catalog:
         finally:
             target.close()
 
+    def document_rows(self, batch: int) -> Iterator[tuple[list[tuple[Any, ...]], int]]:
+        """All rows of documents, so many at once: sequence, id, created, removed, checksum; and a commit not before theirs."""
+        sql = f"SELECT * FROM documents WHERE sequence > ? ORDER BY sequence LIMIT {batch:d}"
+        last = -1 << 63
+        while rows := self._run(sql, (last,)):
+            yield rows, self.commit_number()
+            last = rows[-1][0]
+
+    def metadata_rows(self, batch: int) -> Iterator[tuple[list[tuple[Any, ...]], int]]:
+        """All rows of metadata, as ``document_rows``: sequence, text, created, removed, checksum."""
+        after, values = "", tuple[Any, ...]()
+        while rows := self._run(f"SELECT * FROM metadata {after} ORDER BY sequence, created LIMIT {batch:d}", values):
+            yield rows, self.commit_number()
+            after, values = "WHERE (sequence, created) > (?, ?)", (rows[-1][0], rows[-1][2])
+
+    def known_documents(self, numbers: Sequence[int]) -> set[int]:
+        """Those of ``numbers``, rising, that ``documents`` has."""
+        if not numbers:
+            return set()
+        sql = "SELECT sequence FROM documents WHERE sequence BETWEEN ? AND ?"
+        return {sequence for (sequence,) in self._run(sql, (numbers[0], numbers[-1]))}
+
+    def field_names(self) -> set[str]:
+        return {name for (name,) in self._run("SELECT name FROM fields")}
+
+    def orphans(self) -> list[tuple[int]]:
+        """Segments that have levels and are not in the catalog."""
+        return self._run("SELECT DISTINCT segment FROM levels WHERE segment NOT IN (SELECT number FROM segments)")
+
+    def change(self, sql: str, rows: Iterable[Sequence[Any]] | None = None) -> None:
+        """For repairs: one statement, or one for each of ``rows``; inside a transaction."""
+        with self._usable() as connection:
+            if rows is None:
+                connection.execute(sql)
+            else:
+                connection.executemany(sql, rows)
+
+    def tolerate_any_text(self) -> None:
+        """Read text that is no UTF-8 as what no writer writes, instead of failing."""
+        with self._usable() as connection:
+            connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+
     def damage(self) -> list[str]:
         """What SQLite's own check finds wrong, one line each."""
         try:

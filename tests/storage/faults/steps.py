@@ -1,0 +1,221 @@
+"""Every file call of an operation failed, cut short or killed in turn; runs in a process with the shim preloaded."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metaindex import MetaIndex
+from metaindex.errors import MetaIndexError, ReadOnlyError
+from tests.storage.faults import shim
+from tests.storage.faults.model import Model, View, applied, expected, leftovers, opened, perform, summary, view
+from tests.storage.faults.operations import COPY, INDEX, LATER, Operation, build, states
+from tests.storage.faults.shim import CHANGES, READS, Shim, Tree
+
+
+class Fault(NamedTuple):
+    """``counted`` kinds are numbered; the fault meets those of ``kinds`` among them."""
+
+    name: str
+    kinds: str
+    action: int
+    code: int = 0
+    sticky: bool = False
+    counted: str = CHANGES
+
+    @property
+    def kills(self) -> bool:
+        return self.action in (shim.KILL_BEFORE, shim.KILL_AFTER)
+
+
+FAULTS = [
+    Fault("no space", "CWTRML", shim.FAIL, errno.ENOSPC),
+    Fault("no space from here on", "CWML", shim.FAIL, errno.ENOSPC, sticky=True, counted="CWML"),
+    Fault("I/O error", CHANGES, shim.FAIL, errno.EIO),
+    Fault("I/O errors from here on", CHANGES, shim.FAIL, errno.EIO, sticky=True),
+    Fault("interrupted call", "CNWTSD", shim.FAIL, errno.EINTR),
+    Fault("short write", "W", shim.SHORT),
+    Fault("read error", READS, shim.FAIL, errno.EIO, counted=READS),
+    Fault("short read", "P", shim.SHORT, counted=READS),
+    Fault("killed before", CHANGES, shim.KILL_BEFORE),
+    Fault("killed after", CHANGES, shim.KILL_AFTER),
+]
+
+
+class Case(NamedTuple):
+    fault: Fault
+    at: int
+    kind: str
+
+
+class Attempt(NamedTuple):
+    """What the process that ran the operation saw. ``wrong`` is an error that no caller expects."""
+
+    calls: str = ""
+    error: str | None = None
+    shown: View | None = None
+    written: str | None = None  # "done", or the name of the error of a following write
+    shown_after: View | None = None
+
+
+class Bench:
+    """One operation on indexes of one codec, in a folder of its own."""
+
+    def __init__(self, operation: Operation, codec: str, folder: Path) -> None:
+        self.operation, self.codec, self.folder = operation, codec, folder
+        self.states = states(operation)
+        self.base: Tree = {}
+        for name, base in ((INDEX, operation.base), (COPY, operation.replaced)):
+            if base is not None:
+                made = shim.in_child(build, base, folder / base, codec)
+                assert not made.error, made.error
+                self.base |= {name: None, **{f"{name}/{path}": data for path, data in shim.read_tree(folder / base).items()}}
+                shutil.rmtree(folder / base)
+        self.control = Shim()
+
+    def attempt(self, around: Path, fault: Fault | None, at: int, counted: str) -> Attempt:
+        """In a child: the operation with a fault, a look, a write, a look."""
+        self.control.watch(around)
+        index = None
+        if self.operation.base is not None:
+            index = MetaIndex.open(around / INDEX, "r+", num_threads=1)
+        if fault is None:
+            self.control.arm(counted)
+        else:
+            self.control.arm(fault.counted, at, fault.action, fault.code, fault.sticky)
+        error = None
+        try:
+            made = self.operation.run(index, around, self.codec)
+            index = made if index is None else index
+        except (OSError, MetaIndexError) as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        calls = self.control.disarm()
+        if index is None:
+            return Attempt(calls, error)
+        shown = view(index)
+        try:
+            perform(index, LATER)
+            written = "done"
+        except ReadOnlyError as raised:
+            written = f"{type(raised).__name__}: {raised}"
+        after = view(index)
+        index.close()
+        return Attempt(calls, error, shown, written, after)
+
+    def calls(self, counted: str) -> str:
+        """The kinds of calls that the operation makes when nothing fails."""
+        around = self.folder / "plain"
+        shim.write_tree(around, self.base)
+        outcome = shim.in_child(self.attempt, around, None, 0, counted)
+        shutil.rmtree(around)
+        assert outcome.error is None, outcome.error
+        assert outcome.value.error is None, outcome.value.error
+        return str(outcome.value.calls)
+
+    def cases(self) -> list[Case]:
+        made = {counted: self.calls(counted) for counted in {fault.counted for fault in FAULTS}}
+        return [
+            Case(fault, at, kind) for fault in FAULTS for at, kind in enumerate(made[fault.counted], 1) if kind in fault.kinds
+        ]
+
+    def run(self, case: Case) -> list[str]:
+        """What is wrong after a fault, nothing by rights."""
+        around = self.folder / f"case-{os.getpid()}"
+        shim.write_tree(around, self.base)
+        outcome = shim.in_child(self.attempt, around, case.fault, case.at, "")
+        where = f"{self.operation.name}, {self.codec}: {case.fault.name} at call {case.at} ({case.kind})"
+        try:
+            wrong = self._wrong(case, outcome, around)
+        finally:
+            shutil.rmtree(around)
+        return [f"{where}: {one}" for one in wrong]
+
+    def _wrong(self, case: Case, outcome: shim.Outcome, around: Path) -> list[str]:
+        if outcome.error:
+            return [outcome.error]
+        if outcome.killed != case.fault.kills:
+            return ["the process was killed" if outcome.killed else "the process was not killed"]
+        attempt = None if outcome.killed else outcome.value
+        wanted = {name: self._wanted(name, attempt) for name in self.states}
+        wrong = [] if attempt is None else self._wrong_handle(case, attempt)
+        if attempt is not None and attempt.shown_after is not None:
+            wanted[INDEX] = [attempt.shown_after]  # checked above, and no longer open
+        seen = shim.in_child(look, around, list(self.states))
+        if seen.error or seen.killed:
+            return [*wrong, f"afterwards: {seen.error or 'killed'}"]
+        for name, (shown, left) in seen.value.items():
+            if shown not in wanted[name]:
+                wrong.append(f"{name} holds {short(shown)}, expected one of {[*map(short, wanted[name])]}")
+            wrong += [f"{name} has {one!r} left" for one in left]
+        if not case.fault.kills and not case.fault.sticky:
+            names = set(os.listdir(around)).difference(self.states)
+            wrong += [f"left beside the index: {name}" for name in sorted(names)]
+        return wrong
+
+    def _wanted(self, name: str, attempt: Attempt | None) -> list[View | None]:
+        before, after = self.states[name]
+        if attempt is not None and attempt.error is None:
+            return [self._shown(after)]
+        return [self._shown(before), self._shown(after)]
+
+    def _wrong_handle(self, case: Case, attempt: Attempt) -> list[str]:
+        """What the handle that met the fault does wrong."""
+        if attempt.shown is None:
+            return []
+        wrong = []
+        wanted = self._wanted(INDEX, attempt)
+        if attempt.shown not in wanted:
+            wrong.append(f"the handle shows {short(attempt.shown)}, expected one of {[*map(short, wanted)]} ({attempt.error})")
+        later = attempt.shown
+        if attempt.written == "done":
+            later = [*attempt.shown, *expected(applied({}, LATER), self.codec)]
+        elif attempt.error is None:
+            wrong.append(f"the call returned, and a following write raised {attempt.written}")
+        if attempt.shown_after != later:
+            wrong.append(f"after a following write ({attempt.written}) the handle shows {short(attempt.shown_after)}")
+        return wrong
+
+    def _shown(self, model: Model | None) -> View | None:
+        return None if model is None else expected(model, self.codec)
+
+
+def look(around: Path, names: list[str]) -> dict[str, tuple[View | None, list[str]]]:
+    """In a fresh process: what an index holds for a reader and a writer, and what the writer leaves in its folder."""
+    return {name: _look(around, name) for name in names}
+
+
+def _look(around: Path, name: str) -> tuple[View | None, list[str]]:
+    path = around / name
+    if not os.path.lexists(path):
+        # Killed between two renames: the folder that was to be replaced stands beside its place, as the format says.
+        aside = [found for found in os.listdir(around) if found.startswith(f".{name}.") and found.endswith(".staging.replaced")]
+        if not aside:
+            return None, []
+        os.rename(around / aside[0], path)
+    with opened(path) as reader:
+        shown = view(reader)
+    with opened(path, "r+") as writer:
+        if (second := view(writer)) != shown:
+            raise AssertionError(f"a writer sees {summary(second)}, a reader saw {summary(shown)}")
+    return shown, leftovers(path)
+
+
+def short(shown: View | None) -> Any:
+    return None if shown is None else summary(shown)
+
+
+def run(operation: Operation, codec: str, folder: Path) -> tuple[Counter[str], list[str]]:
+    """All faults of one operation: how many cases there were, by fault, and what was wrong."""
+    bench = Bench(operation, codec, folder)
+    cases = bench.cases()
+    wrong = shim.shared_out(partial(_run_all, bench), cases)
+    return Counter(case.fault.name for case in cases), wrong
+
+
+def _run_all(bench: Bench, cases: list[Case]) -> list[str]:
+    return [one for case in cases for one in bench.run(case)]
