@@ -124,11 +124,11 @@ def _changes(catalog: Catalog, state: State, found: Inspection) -> _Changes:
     for record in state.segments:
         if record.number in changes.segments:
             continue
-        sequence = found.rows({one.number for one in state.segments if one.number != record.number}).sequence
-        if len(np.intersect1d(seen, sequence)):
+        here = found.rows({one.number for one in state.segments if one.number != record.number}).sequence
+        if len(np.intersect1d(seen, here)):
             changes.segments.add(record.number)
         else:
-            seen = np.union1d(seen, sequence)
+            seen = np.union1d(seen, here)
     rows = found.rows(changes.segments)
     sound = dict(zip(rows.sequence.tolist(), rows.ids.tolist()))
     commit, standing, restored = state.counters.commit, dict[Any, int](), dict[int, int | None]()

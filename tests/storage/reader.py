@@ -13,6 +13,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -172,7 +173,7 @@ def _check_schema(schema: Any) -> None:
     need(isinstance(schema, dict) and set(schema) - {"fields"} == KEYS, "the schema's keys")
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
-    need(all(a < b for a, b in zip(edges, edges[1:])), "edges don't rise")
+    need(all(a < b for a, b in pairwise(edges)), "edges don't rise")
     need(schema["dim"] is None or count(schema["dim"], 2**17), "dim")
     need(schema["codec"] in CODES, "codec")
     need(schema["doc_tokens"] is None or count(schema["doc_tokens"], edges[-1]), "doc_tokens")
@@ -197,14 +198,13 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
     if schema["id_kind"] == "text":
         data, bounds = found["id_bytes"].tobytes(), found["id_offsets"].tolist()
         need(bounds[0] == 0 and bounds[-1] == len(data) and bounds == sorted(bounds), "id_offsets")
-        ids: list[Any] = [data[a:b].decode("utf-8") for a, b in zip(bounds, bounds[1:])]
+        ids: list[Any] = [data[a:b].decode("utf-8") for a, b in pairwise(bounds)]
     else:
         ids = found["ids"].tolist()
     need(all(_good_id(id_, schema) for id_ in ids), "an id")
     starts = [0, *edges]
-    need(
-        [n for n, _, _ in levels] == [n for s in starts[:-1] if (n := sum(length > s for length in lengths))], "rows of levels"
-    )
+    reached = [sum(length > start for length in lengths) for start in starts[:-1]]
+    need([rows for rows, _, _ in levels] == [rows for rows in reached if rows], "rows of levels")
     tokens: list[list[np.ndarray]] = [[] for _ in lengths]
     for level, (reaching, nbytes, check) in enumerate(levels):
         width = edges[level] - starts[level]
@@ -225,9 +225,8 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
 def _values(parts: dict[str, np.ndarray], codec: str) -> np.ndarray:
     codes = parts["codes"]
     if codec == "int8":
-        need(
-            np.isfinite(parts["scales"]).all() and (parts["scales"] >= 0).all() and not (codes == -128).any(), "codes or scales"
-        )
+        need(np.isfinite(parts["scales"]).all() and (parts["scales"] >= 0).all(), "scales")
+        need(not (codes == -128).any(), "codes")
         return codes.astype(np.float32) * parts["scales"][..., None]
     if codec == "bfloat16":
         codes = (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)
