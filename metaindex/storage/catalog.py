@@ -355,9 +355,23 @@ class Catalog:
         """What SQLite's own check finds wrong, one line each."""
         try:
             lines = [line for (line,) in self._run("PRAGMA integrity_check(10)")]
+            size = self._wrong_size()
         except CorruptIndexError as error:
             return [str(error)]
-        return [] if lines == ["ok"] else lines
+        return ([] if lines == ["ok"] else lines) + ([size] if size else [])
+
+    def _wrong_size(self) -> str | None:
+        """SQLite takes a file whose last page is cut off."""
+        with self._usable() as connection:
+            if self._files is None or connection.in_transaction:
+                return None
+            connection.execute("BEGIN")
+            try:
+                expected = self.nbytes  # the first read: from here on no other connection can write
+                found = os.stat(self.path).st_size
+            finally:
+                connection.execute("COMMIT")
+        return None if found == expected else f"expected {expected} bytes, found {found}"
 
     @property
     def path(self) -> str:

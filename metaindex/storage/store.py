@@ -231,7 +231,12 @@ class Store:
         self._now()
         sequence = snapshot.sequence_at(np.asarray(rows, np.int64)).tolist()
         texts = self._catalog.metadata(sequence, snapshot.number)
-        return [json.loads(texts[number]) if number in texts else None for number in sequence]
+        try:
+            return [json.loads(str(texts[number])) if number in texts else None for number in sequence]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CorruptIndexError(
+                f"catalog.sqlite: metadata is no JSON ({error}); restore it from a copy, or repair it"
+            ) from None
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write what stands now to a new folder, without removed documents and in few segments.

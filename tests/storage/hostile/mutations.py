@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def sql(*statements: str, right: bool = True) -> Mutation:
 def forge(path: Path) -> None:
     """Make every size and checksum of the catalog right."""
     connection = sqlite3.connect(path / "catalog.sqlite")
+    connection.text_factory = lambda data: data.decode(errors="surrogateescape")
     run = connection.execute
     for number, *_ in run("SELECT number FROM segments").fetchall():
         for table, where, name in (
@@ -68,16 +70,12 @@ def forge(path: Path) -> None:
                     f"UPDATE {table} SET checksum = ? WHERE {keys}",
                     (crc(row[:4]), row[0], *([row[2]] if "AND" in keys else [])),
                 )
-            except TypeError:
-                continue  # a blob has no checksum
+            except (TypeError, ValueError):
+                continue  # neither a blob nor what is no UTF-8 has a checksum
     orders = ("meta WHERE key <> 'checksum' ORDER BY key", "segments ORDER BY 1", "levels ORDER BY 1, 2", "fields ORDER BY 1")
-    try:
-        run(
-            "UPDATE meta SET value = ? WHERE key = 'checksum'",
-            (str(crc([run(f"SELECT * FROM {o}").fetchall() for o in orders])),),
-        )
-    except (TypeError, sqlite3.Error):
-        pass
+    with suppress(TypeError, ValueError, sqlite3.Error):
+        checksum = str(crc([run(f"SELECT * FROM {rows}").fetchall() for rows in orders]))
+        run("UPDATE meta SET value = ? WHERE key = 'checksum'", (checksum,))
     connection.commit()
     connection.close()
 
@@ -158,15 +156,20 @@ def assign(place: Any, value: Any) -> Callable[[np.ndarray], Any]:
 
 
 BIG = 2**62
+MORE = ("catalog.sqlite-wal", "catalog.sqlite-shm", "segments/00000000/x")
 NAMES = ("catalog.sqlite", "lock", "readers", "segments", "segments/00000000", DOCUMENTS, LEVEL)
 KINDS = ("missing", "empty", "fifo", "link", "folder", "/dev/zero", "/etc/passwd")
 DEEP = b'{"codes":' + b"[" * 30_000 + b"]" * 30_000 + b"}"
-TWICE = b'{"codes":{"dtype":"F32","shape":[4,1,4],"data_offsets":[0,64]},"codes":{"dtype":"F32","shape":[4,1,4],"data_offsets":[0,64]}}'
+CODES = b'"codes":{"dtype":"F32","shape":[4,1,4],"data_offsets":[0,64]}'
+RECORD = ("rows", "bytes", "checksum", "created")
+NO_OBJECTS = ("[]", "{", "NaN", '{"a":NaN}', '{"a":1e999}', "1")
+NO_COUNTS = ("-1", "'x'", "NULL", "'1e3'")
+TWICE = b"{" + CODES + b"," + CODES + b"}"
 
 MUTATIONS: dict[str, Mutation] = {
     "unchanged": lambda path: None,
     **{f"{name} is {kind}": instead(kind, name) for name in NAMES for kind in KINDS},
-    **{f"a file {name}": write(name, b"x" * 512) for name in ("catalog.sqlite-wal", "catalog.sqlite-shm", "segments/00000000/x")},
+    **{f"a file {name}": write(name, b"x" * 512) for name in MORE},
     "a journal that names a file": write("catalog.sqlite-journal", b"/etc/passwd" + JOURNAL_MAGIC),
     "a journal of noise": write("catalog.sqlite-journal", bytes(range(256)) * 8),
     "a journal folder": lambda path: (path / "catalog.sqlite-journal").mkdir(),
@@ -230,8 +233,8 @@ MUTATIONS: dict[str, Mutation] = {
     **{
         f"sql: {statement}": sql(statement)
         for statement in (
-            *(f"UPDATE segments SET {c} = {v}" for c in ("rows", "bytes", "checksum", "created") for v in (-1, BIG, "'x'", "x'00'")),
-            *(f"UPDATE levels SET {c} = {v}" for c in ("rows", "level + 5, level", "segment") for v in (-1, 10**9, "'x'") if "+" not in c),
+            *(f"UPDATE segments SET {c} = {v}" for c in RECORD for v in (-1, BIG, "'x'", "x'00'")),
+            *(f"UPDATE levels SET {c} = {v}" for c in ("rows", "bytes", "segment") for v in (-1, 10**9, "'x'")),
             "UPDATE segments SET number = 10000000000000",
             "UPDATE segments SET number = -1",
             "INSERT INTO segments SELECT 1, rows, bytes, checksum, created FROM segments",
@@ -254,7 +257,7 @@ MUTATIONS: dict[str, Mutation] = {
             "UPDATE documents SET removed = 0 WHERE sequence = 0",
             "UPDATE documents SET removed = 'x' WHERE sequence = 0",
             "UPDATE documents SET removed = -1 WHERE sequence = 0",
-            *(f"UPDATE metadata SET fields = '{v}' WHERE sequence = 0" for v in ("[]", "{", "NaN", '{"a":NaN}', '{"a":1e999}', "1")),
+            *(f"UPDATE metadata SET fields = '{v}' WHERE sequence = 0" for v in NO_OBJECTS),
             "UPDATE metadata SET fields = x'ff00' WHERE sequence = 0",
             "UPDATE metadata SET fields = CAST(x'ff' AS TEXT) WHERE sequence = 0",
             f"UPDATE metadata SET fields = '{{\"a\":{'[' * 5000}{']' * 5000}}}' WHERE sequence = 0",
@@ -262,7 +265,7 @@ MUTATIONS: dict[str, Mutation] = {
             "UPDATE metadata SET sequence = 'x' WHERE sequence = 0",
             "UPDATE metadata SET created = 99",
             "INSERT INTO metadata SELECT sequence, fields, 2, NULL, 0 FROM metadata WHERE sequence = 0",
-            *(f"UPDATE meta SET value = {v} WHERE key = '{k}'" for k in ("commit", "next_sequence") for v in ("-1", "'x'", "NULL", "'1e3'")),
+            *(f"UPDATE meta SET value = {v} WHERE key = '{k}'" for k in ("commit", "next_sequence") for v in NO_COUNTS),
             f"UPDATE meta SET value = '{10**30}' WHERE key = 'next_id'",
             f"UPDATE meta SET value = '{'9' * 5000}' WHERE key = 'commit'",
             "UPDATE meta SET value = '0' WHERE key = 'next_segment'",
@@ -285,7 +288,8 @@ MUTATIONS: dict[str, Mutation] = {
         f"schema: {json.dumps(change)[:60]}": schema(**change)
         for change in (
             {"dim": 0}, {"dim": -4}, {"dim": BIG}, {"dim": "4"}, {"dim": 8}, {"dim": True}, {"dim": None},
-            {"levels": []}, {"levels": [4, 1]}, {"levels": [1, BIG]}, {"levels": list(range(1, 200))}, {"levels": "x"}, {"levels": [1]},
+            {"levels": []}, {"levels": [4, 1]}, {"levels": [1, BIG]}, {"levels": list(range(1, 200))}, {"levels": "x"},
+            {"levels": [1]},
             {"codec": "pickle"}, {"codec": "../../x"}, {"codec": "int8"}, {"codec": ["float32"]}, {"codec": None},
             {"doc_tokens": 99}, {"doc_tokens": -1}, {"query_tokens": 0}, {"nested": "yes"}, {"normalize": None},
             {"id_kind": "text"}, {"id_kind": "blob"}, {"id_kind": None}, {"format_version": 2}, {"evil": 1},
