@@ -205,9 +205,9 @@ class Catalog:
                     raise ValueError(f"level {level} of segment {segment}")
                 levels[segment].append(LevelRecord(rows, Written(size, checksum)))
             segments = []
-            for row in self._run("SELECT number, rows, bytes, checksum FROM segments ORDER BY number"):
-                number, rows, size, checksum = map(_count, row)
-                if number >= counters.next_segment or number >= _SEGMENTS_MAX:
+            for row in self._run("SELECT number, rows, bytes, checksum, created FROM segments ORDER BY number"):
+                number, rows, size, checksum, created = map(_count, row)
+                if number >= counters.next_segment or number >= _SEGMENTS_MAX or created > counters.commit:
                     raise ValueError(f"segment {number}")
                 segments.append(SegmentRecord(number, rows, Written(size, checksum), tuple(levels.get(number, ()))))
             gone = self._run("SELECT sequence FROM documents WHERE removed IS NOT NULL")

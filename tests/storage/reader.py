@@ -63,10 +63,10 @@ def read(folder: str) -> list[Document]:
 
 
 def _read(folder: str) -> Iterator[Document]:
-    for name in ("lock", "readers", "catalog.sqlite"):
-        need(stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode), f"{name} is no regular file")
+    need(not stat.S_ISLNK(os.lstat(os.path.join(folder, "readers")).st_mode), "readers is a link")
     catalog = os.path.join(folder, "catalog.sqlite")
-    need(os.lstat(catalog).st_size >= 100, "the catalog is too short")
+    status = os.lstat(catalog)
+    need(stat.S_ISREG(status.st_mode) and status.st_size >= 100, "the catalog is no regular file, or too short")
     need(not os.path.lexists(catalog + "-wal") and not os.path.lexists(catalog + "-shm"), "a WAL")
     if os.path.lexists(catalog + "-journal"):
         need(stat.S_ISREG(os.lstat(catalog + "-journal").st_mode), "the journal is no regular file")
@@ -94,6 +94,8 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
     need(rows("PRAGMA journal_mode") != [("wal",)], "a catalog in WAL mode")
     need({sql for (sql,) in rows("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")} == TABLES, "other tables")
     need(rows("PRAGMA integrity_check") == [("ok",)], "SQLite finds damage")
+    pages = rows("PRAGMA page_count")[0][0] * rows("PRAGMA page_size")[0][0]
+    need(os.stat(os.path.join(folder, "catalog.sqlite")).st_size == pages, "the catalog is cut off")
     meta = dict(rows("SELECT key, value FROM meta"))
     tables = [
         rows("SELECT * FROM meta WHERE key <> 'checksum' ORDER BY key"),
@@ -105,7 +107,8 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
     schema = json.loads(meta["schema"])
     _check_schema(schema)
     commit, next_segment, next_sequence, next_id = (int(meta[key]) for key in COUNTERS)
-    need(min(commit, next_segment, next_sequence, next_id) >= 0, "negative counts")
+    need(min(commit, next_segment, next_sequence, next_id) >= 0 and next_id <= 2**63, "counts")
+    need(max(commit, next_segment, next_sequence) <= 2**62, "counts")
     levels: dict[int, list[tuple[int, int, int]]] = {}
     for segment, level, count, size, checksum in tables[2]:
         need(all(type(value) is int and value >= 0 for value in (segment, level, count, size, checksum)), "a level's record")
@@ -262,6 +265,7 @@ def _tensors(path: str, size: int, checksum: int, wanted: dict[str, tuple[str, l
         if not name.startswith("padding."):
             need(name in wanted and wanted[name][0] == entry["dtype"] and len(shape) == len(wanted[name][1]), f"{path}: {name}")
             need(all(w is None or n == w for n, w in zip(shape, wanted[name][1])), f"{path}: the shape of {name}")
+            need((8 + length + begin) % 64 == 0, f"{path}: {name} starts anywhere")
             found[name] = (8 + length + begin, product, dtype, shape)
     at = 0
     for begin, end in sorted(ends):

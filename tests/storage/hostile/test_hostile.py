@@ -123,4 +123,4 @@ def test_the_second_reader_agrees(looked):
             documents = None
         if (documents is not None) != found["ok"] or (documents is not None and documents != found["documents"]):
             other[name] = (documents is not None, found["ok"])
-    assert not other
+    assert not other, "\n".join(map(str, other.items()))
