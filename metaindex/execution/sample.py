@@ -34,7 +34,7 @@ def compared(
     rng = np.random.default_rng(_SEED)
     standing = np.arange(snapshot.rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
     rows = np.sort(rng.choice(standing, min(sample, len(standing)), replace=False))
-    if not len(rows):
+    if not len(rows) or not found.ok:  # what is damaged may score anything
         return found
     kind = codec(schema.codec)
     name = "scorer"
@@ -55,8 +55,6 @@ def compared(
         scores = executor.gather(search, budget, candidates)
         expected = executor.gather(replace(search, scorer="reference"), budget, candidates)
     except (MetaIndexError, OSError) as error:
-        if not found.ok:  # what can't be read has been told
-            return found
         return replace(found, ok=False, damage=(*found.damage, Damage(name, str(error), len(rows))))
     allowed = TOLERANCE * np.maximum(1.0, np.abs(expected).max(initial=0)) + TOLERANCE * np.abs(expected)
     wrong = ~(np.abs(scores - expected) <= allowed)

@@ -218,9 +218,9 @@ class Catalog:
                     raise ValueError(f"level {level} of segment {segment}")
                 levels[segment].append(LevelRecord(rows, Written(size, checksum)))
             segments = []
-            for row in self._run("SELECT number, rows, bytes, checksum FROM segments ORDER BY number"):
-                number, rows, size, checksum = map(_count, row)
-                if number >= counters.next_segment or number >= _SEGMENTS_MAX:
+            for row in self._run("SELECT number, rows, bytes, checksum, created FROM segments ORDER BY number"):
+                number, rows, size, checksum, created = map(_count, row)
+                if number >= counters.next_segment or number >= _SEGMENTS_MAX or created > counters.commit:
                     raise ValueError(f"segment {number}")
                 segments.append(SegmentRecord(number, rows, Written(size, checksum), tuple(levels.get(number, ()))))
             gone = self._run("SELECT sequence FROM documents WHERE removed IS NOT NULL")
@@ -402,9 +402,23 @@ class Catalog:
         """What SQLite's own check finds wrong, one line each."""
         try:
             lines = [line for (line,) in self._run("PRAGMA integrity_check(10)")]
+            size = self._wrong_size()
         except CorruptIndexError as error:
             return [str(error)]
-        return [] if lines == ["ok"] else lines
+        return ([] if lines == ["ok"] else lines) + ([size] if size else [])
+
+    def _wrong_size(self) -> str | None:
+        """SQLite takes a file whose last page is cut off."""
+        with self._usable() as connection:
+            if self._files is None or connection.in_transaction:
+                return None
+            connection.execute("BEGIN")
+            try:
+                expected = self.nbytes  # the first read: from here on no other connection can write
+                found = os.stat(self.path).st_size
+            finally:
+                connection.execute("COMMIT")
+        return None if found == expected else f"expected {expected} bytes, found {found}"
 
     @property
     def path(self) -> str:

@@ -124,20 +124,23 @@ def _changes(catalog: Catalog, state: State, found: Inspection) -> _Changes:
     for record in state.segments:
         if record.number in changes.segments:
             continue
-        sequence = found.rows({one.number for one in state.segments if one.number != record.number}).sequence
-        if len(np.intersect1d(seen, sequence)):
+        here = found.rows({one.number for one in state.segments if one.number != record.number}).sequence
+        if len(np.intersect1d(seen, here)):
             changes.segments.add(record.number)
         else:
-            seen = np.union1d(seen, sequence)
+            seen = np.union1d(seen, here)
     rows = found.rows(changes.segments)
     sound = dict(zip(rows.sequence.tolist(), rows.ids.tolist()))
     commit, standing, restored = state.counters.commit, dict[Any, int](), dict[int, int | None]()
+    called: dict[int, Any] = {}  # what the catalog calls a document that its segment calls otherwise
     for batch, _ in catalog.document_rows(_BATCH):
         for sequence, id_, created, removed, _ in batch:
             gone = type(removed) is int and 0 <= removed <= commit
             if sequence in sound:
                 if sequence in found.documents or sequence in found.unknown:
                     restored[sequence] = removed if gone else None
+                    if sequence not in found.documents:
+                        called[sequence] = id_
                 elif not gone:
                     if sound[sequence] in standing:
                         restored[sequence] = commit
@@ -153,7 +156,7 @@ def _changes(catalog: Catalog, state: State, found: Inspection) -> _Changes:
     for at, (sequence, id_, created, removed) in enumerate(changes.put):
         if removed is None and standing.setdefault(id_, sequence) != sequence:
             changes.put[at] = (sequence, id_, created, commit)
-            changes.lost.append(id_)
+            changes.lost.append(called.get(sequence, id_))
     changes.kept = len(standing)
     return changes
 

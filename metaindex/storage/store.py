@@ -264,7 +264,12 @@ class Store:
         self._now()
         sequence = snapshot.sequence_at(np.asarray(rows, np.int64)).tolist()
         texts = self._catalog.metadata(sequence, snapshot.number)
-        return [json.loads(texts[number]) if number in texts else None for number in sequence]
+        try:
+            return [json.loads(str(texts[number])) if number in texts else None for number in sequence]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CorruptIndexError(
+                f"catalog.sqlite: metadata is no JSON ({error}); restore it from a copy, or repair it"
+            ) from None
 
     def matching(self, snapshot: Snapshot, condition: Condition) -> NDArray[np.int64]:
         """The rows, rising, of the documents in ``snapshot`` whose metadata meet ``condition``; not to be written to.

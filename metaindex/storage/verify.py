@@ -281,7 +281,8 @@ class Inspection:
                     self.unlisted |= names - fields
                 if what:
                     wrong.setdefault(what, []).append(sequence)
-                    self.metadata.add((sequence, created))
+                    if sequence in known or type(sequence) is not int:  # a document may come back from its segment
+                        self.metadata.add((sequence, created))
                 else:
                     before = (sequence, removed)
         if self.unlisted:
@@ -292,6 +293,8 @@ class Inspection:
 
 def field_names(text: Any) -> set[str] | None:
     """The names in a JSON object, ``None`` where the text is none."""
+    if not isinstance(text, str):  # json takes bytes as well
+        return None
     try:
         value = json.loads(text, parse_constant=_refuse)
         json.dumps(value, allow_nan=False)  # 1e999 is read as infinity

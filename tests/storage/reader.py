@@ -13,6 +13,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -62,10 +63,10 @@ def read(folder: str) -> list[Document]:
 
 
 def _read(folder: str) -> Iterator[Document]:
-    for name in ("lock", "readers", "catalog.sqlite"):
-        need(stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode), f"{name} is no regular file")
+    need(not stat.S_ISLNK(os.lstat(os.path.join(folder, "readers")).st_mode), "readers is a link")
     catalog = os.path.join(folder, "catalog.sqlite")
-    need(os.lstat(catalog).st_size >= 100, "the catalog is too short")
+    status = os.lstat(catalog)
+    need(stat.S_ISREG(status.st_mode) and status.st_size >= 100, "the catalog is no regular file, or too short")
     need(not os.path.lexists(catalog + "-wal") and not os.path.lexists(catalog + "-shm"), "a WAL")
     if os.path.lexists(catalog + "-journal"):
         need(stat.S_ISREG(os.lstat(catalog + "-journal").st_mode), "the journal is no regular file")
@@ -93,6 +94,8 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
     need(rows("PRAGMA journal_mode") != [("wal",)], "a catalog in WAL mode")
     need({sql for (sql,) in rows("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")} == TABLES, "other tables")
     need(rows("PRAGMA integrity_check") == [("ok",)], "SQLite finds damage")
+    pages = rows("PRAGMA page_count")[0][0] * rows("PRAGMA page_size")[0][0]
+    need(os.stat(os.path.join(folder, "catalog.sqlite")).st_size == pages, "the catalog is cut off")
     meta = dict(rows("SELECT key, value FROM meta"))
     tables = [
         rows("SELECT * FROM meta WHERE key <> 'checksum' ORDER BY key"),
@@ -104,7 +107,8 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
     schema = json.loads(meta["schema"])
     _check_schema(schema)
     commit, next_segment, next_sequence, next_id = (int(meta[key]) for key in COUNTERS)
-    need(min(commit, next_segment, next_sequence, next_id) >= 0, "negative counts")
+    need(min(commit, next_segment, next_sequence, next_id) >= 0 and next_id <= 2**63, "counts")
+    need(max(commit, next_segment, next_sequence) <= 2**62, "counts")
     levels: dict[int, list[tuple[int, int, int]]] = {}
     for segment, level, count, size, checksum in tables[2]:
         need(all(type(value) is int and value >= 0 for value in (segment, level, count, size, checksum)), "a level's record")
@@ -172,7 +176,7 @@ def _check_schema(schema: Any) -> None:
     need(isinstance(schema, dict) and set(schema) - {"fields"} == KEYS, "the schema's keys")
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
-    need(all(a < b for a, b in zip(edges, edges[1:])), "edges don't rise")
+    need(all(a < b for a, b in pairwise(edges)), "edges don't rise")
     need(schema["dim"] is None or count(schema["dim"], 2**17), "dim")
     need(schema["codec"] in CODES, "codec")
     need(schema["doc_tokens"] is None or count(schema["doc_tokens"], edges[-1]), "doc_tokens")
@@ -197,14 +201,13 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
     if schema["id_kind"] == "text":
         data, bounds = found["id_bytes"].tobytes(), found["id_offsets"].tolist()
         need(bounds[0] == 0 and bounds[-1] == len(data) and bounds == sorted(bounds), "id_offsets")
-        ids: list[Any] = [data[a:b].decode("utf-8") for a, b in zip(bounds, bounds[1:])]
+        ids: list[Any] = [data[a:b].decode("utf-8") for a, b in pairwise(bounds)]
     else:
         ids = found["ids"].tolist()
     need(all(_good_id(id_, schema) for id_ in ids), "an id")
     starts = [0, *edges]
-    need(
-        [n for n, _, _ in levels] == [n for s in starts[:-1] if (n := sum(length > s for length in lengths))], "rows of levels"
-    )
+    reached = [sum(length > start for length in lengths) for start in starts[:-1]]
+    need([rows for rows, _, _ in levels] == [rows for rows in reached if rows], "rows of levels")
     tokens: list[list[np.ndarray]] = [[] for _ in lengths]
     for level, (reaching, nbytes, check) in enumerate(levels):
         width = edges[level] - starts[level]
@@ -225,9 +228,8 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
 def _values(parts: dict[str, np.ndarray], codec: str) -> np.ndarray:
     codes = parts["codes"]
     if codec == "int8":
-        need(
-            np.isfinite(parts["scales"]).all() and (parts["scales"] >= 0).all() and not (codes == -128).any(), "codes or scales"
-        )
+        need(np.isfinite(parts["scales"]).all() and (parts["scales"] >= 0).all(), "scales")
+        need(not (codes == -128).any(), "codes")
         return codes.astype(np.float32) * parts["scales"][..., None]
     if codec == "bfloat16":
         codes = (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -263,6 +265,7 @@ def _tensors(path: str, size: int, checksum: int, wanted: dict[str, tuple[str, l
         if not name.startswith("padding."):
             need(name in wanted and wanted[name][0] == entry["dtype"] and len(shape) == len(wanted[name][1]), f"{path}: {name}")
             need(all(w is None or n == w for n, w in zip(shape, wanted[name][1])), f"{path}: the shape of {name}")
+            need((8 + length + begin) % 64 == 0, f"{path}: {name} starts anywhere")
             found[name] = (8 + length + begin, product, dtype, shape)
     at = 0
     for begin, end in sorted(ends):

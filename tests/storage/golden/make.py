@@ -34,9 +34,8 @@ def plain(codec: str) -> Callable[[Path], None]:
 
 def text_ids(path: Path) -> None:
     with MetaIndex(path=path, codec="int8") as index:
-        index.add(
-            vectors(np.random.default_rng(2), 2, 3, 1), ids=["", "ünï", "x" * 100], metadata=[{"a": [1, {"b": None}]}] * 3
-        )
+        metadata = [{"a": [1, {"b": None}]}] * 3
+        index.add(vectors(np.random.default_rng(2), 2, 3, 1), ids=["", "ünï", "x" * 100], metadata=metadata)
 
 
 def several_segments(path: Path) -> None:
@@ -67,22 +66,15 @@ GOLDEN: dict[str, Callable[[Path], None]] = {
 
 
 def expected(index: MetaIndex) -> dict:
-    found = {
-        "documents": [
-            {"id": one.id, "tokens": one.tokens.tolist(), "metadata": one.metadata}
-            for one in index.get(list(index), missing="raise")
-        ]
-        if len(index)
-        else [],
-        "searches": [],
-    }
+    documents = index.get(list(index)) if len(index) else []
+    listed = [{"id": one.id, "tokens": one.tokens.tolist(), "metadata": one.metadata} for one in documents]
+    found: dict = {"documents": listed, "searches": []}
     if len(index):
         query = np.random.default_rng(9).standard_normal((2, DIM)).astype(np.float32)
         for budget in (None, (1, 1), (2, 2)):
             scores, ids = index.search(query[None], 3, budget=budget, scorer="reference")
-            found["searches"].append(
-                {"query": query.tolist(), "budget": budget, "scores": scores.tolist(), "ids": ids.tolist()}
-            )
+            asked = {"query": query.tolist(), "budget": budget}
+            found["searches"].append({**asked, "scores": scores.tolist(), "ids": ids.tolist()})
     return found
 
 
