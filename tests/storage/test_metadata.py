@@ -85,7 +85,7 @@ def test_a_backslash_before_u0000_is_no_nul(index):
 
 @pytest.mark.parametrize(("depth", "accepted"), [(500, True), (501, False)])
 def test_nesting_of_metadata(index, depth, accepted):
-    value = "[{ \\\""  # brackets in text count for nothing
+    value = '[{ \\"'  # brackets in text count for nothing
     for _ in range(depth - 1):
         value = [value]
     if accepted:
