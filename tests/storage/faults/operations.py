@@ -81,7 +81,6 @@ OPERATIONS = [
     _changing("add many", "few", Change("add", _LARGE)),
     _changing("add that merges", "tail", Change("add", _TWO)),
     _changing("upsert", "few", Change("upsert", (Entry(1, 31, 4, {"new": 1}), Entry(12, 32, 2)))),
-    _changing("upsert that merges", "tail", Change("upsert", (Entry(1, 31, 4, {"new": 1}), Entry(12, 32, 2)))),
     _changing("remove", "few", Change("remove", (Entry(0, 0, 4), Entry(4, 4, 4)))),
     Operation("save", "holes", lambda index, folder, codec: index.save(folder / COPY), copies=True),
     Operation(
