@@ -18,7 +18,6 @@ from tests.storage.faults.model import Model, View, applied, expected, leftovers
 from tests.storage.faults.operations import COPY, INDEX, LATER, Operation, build, states
 from tests.storage.faults.shim import CHANGES, READS, Shim, Tree
 
-
 ENOUGH = 10  # a worker that found so much wrong looks no further
 
 
