@@ -46,7 +46,6 @@ def changes(rng: random.Random, model: Model, first: int) -> Iterator[Change]:
     """Seeded changes without end; ``first`` is the smallest id and seed that was not used yet."""
     while True:
         kinds = ["add", "add", "upsert", "update_metadata", "compact", "purge"] + ["remove"] * (2 + len(model) // 8)
-        kinds = [kind for kind in kinds if hasattr(MetaIndex, "compact" if kind == "purge" else kind)]
         kind = rng.choice(kinds)
         count = rng.randint(1, 3)
         chosen = rng.sample(sorted(model), min(count, len(model)))

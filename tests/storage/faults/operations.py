@@ -32,7 +32,7 @@ class Operation(NamedTuple):
 
     name: str
     base: str | None
-    run: Callable[[MetaIndex | None, Path, str], Any]
+    run: Callable[[Any, Path, str], MetaIndex | None]
     change: Change | None = None
     copies: bool = False
     replaced: str | None = None
@@ -81,25 +81,15 @@ OPERATIONS = [
     _changing("add many", "few", Change("add", _LARGE)),
     _changing("add that merges", "tail", Change("add", _TWO)),
     _changing("upsert", "few", Change("upsert", (Entry(1, 31, 4, {"new": 1}), Entry(12, 32, 2)))),
-    _changing("upsert that merges", "tail", Change("upsert", (Entry(1, 31, 4, {"new": 1}), Entry(12, 32, 2)))),
     _changing("remove", "few", Change("remove", (Entry(0, 0, 4), Entry(4, 4, 4)))),
     Operation("save", "holes", lambda index, folder, codec: index.save(folder / COPY), copies=True),
     Operation(
         "save over", "holes", lambda index, folder, codec: index.save(folder / COPY, overwrite=True), None, True, "other"
     ),
+    _changing("update metadata", "few", Change("update_metadata", (Entry(0, 0, 4, {"lang": "it"}), Entry(1, 1, 2, {"x": 1})))),
+    _changing("drop metadata", "few", Change("update_metadata", (Entry(0, 0, 4), Entry(3, 3, 3)))),
+    _changing("compact", "holes", Change("compact")),
+    _changing("compact and purge", "holes", Change("compact", purge=True)),
+    Operation("snapshot", "holes", lambda index, folder, codec: index.snapshot(folder / COPY), copies=True),
 ]
-if hasattr(MetaIndex, "update_metadata"):
-    OPERATIONS += [
-        _changing(
-            "update metadata", "few", Change("update_metadata", (Entry(0, 0, 4, {"lang": "it"}), Entry(1, 1, 2, {"x": 1})))
-        ),
-        _changing("drop metadata", "few", Change("update_metadata", (Entry(0, 0, 4), Entry(3, 3, 3)))),
-    ]
-if hasattr(MetaIndex, "compact"):
-    OPERATIONS += [
-        _changing("compact", "holes", Change("compact")),
-        _changing("compact and purge", "holes", Change("compact", purge=True)),
-    ]
-if hasattr(MetaIndex, "snapshot"):
-    OPERATIONS.append(Operation("snapshot", "holes", lambda index, folder, codec: index.snapshot(folder / COPY), copies=True))
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -16,7 +16,7 @@ from tests.storage.faults.disk import CHOICES, Disk, calls
 from tests.storage.faults.model import Model, View, applied, expected, perform
 from tests.storage.faults.operations import INDEX, LATER, Operation
 from tests.storage.faults.shim import Tree
-from tests.storage.faults.steps import Bench, look, short
+from tests.storage.faults.steps import ENOUGH, Bench, look, short
 
 
 class Survivor(NamedTuple):
@@ -89,9 +89,11 @@ def run(operation: Operation, codec: str, folder: Path) -> tuple[Counter[str], l
 
 
 def _check_all(bench: Bench, found: list[Survivor]) -> list[str]:
-    wrong = []
+    wrong: list[str] = []
     around = bench.folder / f"lost-{os.getpid()}"
     for survivor in found:
+        if len(wrong) >= ENOUGH:
+            break
         shim.write_tree(around, survivor.tree)
         where = f"{bench.operation.name}: power lost after {survivor.point} calls, {survivor.done} returned, {survivor.choice}"
         try:

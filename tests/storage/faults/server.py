@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -48,6 +49,19 @@ class Server:
         self._process.stdout.close()
 
 
+def warm_up() -> None:
+    """What is imported and made at first use is made here, once, and not in every child."""
+    from tests.storage.faults.model import Change, Entry, new_index, perform, view
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "index")
+        with new_index(path, "int8") as index:
+            perform(index, Change("add", (Entry(0, 0, 2, {"n": 0}),)))
+            view(index)
+            perform(index, Change("compact", purge=True))
+            index.save(os.path.join(folder, "saved"))
+
+
 def serve() -> None:
     from tests.storage.faults import power, steps
     from tests.storage.faults.operations import BY_NAME
@@ -55,6 +69,7 @@ def serve() -> None:
     modules = {"steps": steps.run, "power": power.run}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a child prints must not come between the answers
+    warm_up()
     gc.collect()
     gc.freeze()  # or every child would copy the pages of all objects when it collects
     for line in sys.stdin:

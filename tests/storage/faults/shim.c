@@ -96,6 +96,14 @@ static int gate(char kind) {
   return verdict;
 }
 
+/* The same for a write: a full disk still takes one over bytes that a file has. */
+static int gate_write(int fd, off64_t end) {
+  struct stat status;
+  int within = sticky && code == ENOSPC && !fstat(fd, &status) && end <= status.st_size;
+  int verdict = gate('W');
+  return within && verdict == REFUSE ? GO : verdict;
+}
+
 static void put(const void *data, size_t size) {
   if (trace_size + size > trace_room) {
     trace_room = 2 * (trace_size + size) + 65536;
@@ -227,7 +235,7 @@ ssize_t pread64(int fd, void *data, size_t size, off64_t offset) { return pread_
 ssize_t write(int fd, const void *data, size_t size) {
   REAL(write);
   if (!tracked_fd(fd)) return real(fd, data, size);
-  int verdict = gate('W');
+  int verdict = gate_write(fd, lseek(fd, 0, SEEK_CUR) + size);
   if (verdict == REFUSE) return -1;
   ssize_t done = real(fd, data, verdict == HALVE ? (size + 1) / 2 : size);
   if (done > 0) note('W', inode(fd), lseek(fd, 0, SEEK_CUR) - done, 0, data, done, "", 0);
@@ -237,7 +245,7 @@ ssize_t write(int fd, const void *data, size_t size) {
 static ssize_t pwrite_(int fd, const void *data, size_t size, off64_t offset) {
   REAL(pwrite64);
   if (!tracked_fd(fd)) return real(fd, data, size, offset);
-  int verdict = gate('W');
+  int verdict = gate_write(fd, offset + size);
   if (verdict == REFUSE) return -1;
   ssize_t done = real(fd, data, verdict == HALVE ? (size + 1) / 2 : size, offset);
   if (done > 0) note('W', inode(fd), offset, 0, data, done, "", 0);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import pickle
 import shutil
@@ -83,6 +84,7 @@ def start(function: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
     if child:
         os.close(told)
         return child, heard
+    gc.disable()  # it ends soon, and a collection would copy the pages of all objects
     try:
         os.close(heard)
         try:

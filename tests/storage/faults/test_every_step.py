@@ -11,12 +11,13 @@ import pytest
 from tests.storage.faults.operations import OPERATIONS
 from tests.storage.faults.steps import FAULTS
 
+CASES = [(operation.name, ("int8", "float16")[number % 2]) for number, operation in enumerate(OPERATIONS)]
 
-@pytest.mark.parametrize("codec", ["int8", "float16"])
-@pytest.mark.parametrize("operation", [operation.name for operation in OPERATIONS])
+
+@pytest.mark.parametrize(("operation", "codec"), CASES, ids=[name for name, _ in CASES])
 def test_every_fault_at_every_call(server, folder, operation, codec):
     answer = server.ask("steps", operation, codec, folder)
     wrong = answer["wrong"]
-    assert not wrong, f"{len(wrong)} of {sum(answer['counts'].values())} faults:\n" + "\n".join(wrong[:20])
+    assert not wrong, f"{len(wrong)} or more of {sum(answer['counts'].values())} faults:\n" + "\n".join(wrong[:20])
     assert set(answer["counts"]) == {fault.name for fault in FAULTS}
     assert answer["counts"]["killed before"] >= 10
