@@ -23,7 +23,20 @@ def compile_to(folder: Path) -> Path:
     """Build the shim. A compiler is part of what the project needs, so its absence is an error."""
     target = folder / "shim.so"
     source = Path(__file__).with_name("shim.c")
-    command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(target), str(source), "-pthread", "-ldl"]
+    command = [
+        "cc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-o",
+        str(target),
+        str(source),
+        "-pthread",
+        "-ldl",
+        "-lpthread",
+    ]
     subprocess.run(command, check=True)
     return target
 
