@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -38,9 +37,6 @@ static char log_[CALLS]; /* their kinds, in order */
 
 /* Files are synced by several threads at once. */
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
-
-/* Files may be synced by several threads at once. */
-static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 static int recording;
 static char *trace;
@@ -122,11 +118,9 @@ static void note(char kind, uint64_t a, uint64_t b, uint64_t c, const void *one,
   if (!recording) return;
   uint64_t head[6] = {(uint64_t)kind, a, b, c, one_size, two_size};
   pthread_mutex_lock(&one_at_a_time);
-  pthread_mutex_lock(&turn);
   put(head, sizeof head);
   put(one, one_size);
   put(two, two_size);
-  pthread_mutex_unlock(&turn);
   pthread_mutex_unlock(&one_at_a_time);
 }
 

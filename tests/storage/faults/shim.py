@@ -23,20 +23,7 @@ def compile_to(folder: Path) -> Path:
     """Build the shim. A compiler is part of what the project needs, so its absence is an error."""
     target = folder / "shim.so"
     source = Path(__file__).with_name("shim.c")
-    command = [
-        "cc",
-        "-shared",
-        "-fPIC",
-        "-O1",
-        "-Wall",
-        "-Werror",
-        "-o",
-        str(target),
-        str(source),
-        "-pthread",
-        "-ldl",
-        "-lpthread",
-    ]
+    command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(target), str(source), "-pthread", "-ldl"]
     subprocess.run(command, check=True)
     return target
 
