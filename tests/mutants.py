@@ -173,11 +173,11 @@ MUTANTS = [
         KILL,
     ),
     Mutant(
-        "a document is seen by the commit that removed it",
+        "metadata is seen by the commit that removed it",
         "storage/catalog.py",
         '_VISIBLE = "created <= ? AND (removed IS NULL OR removed > ?)"',
         '_VISIBLE = "created <= ? AND (removed IS NULL OR removed >= ?)"',
-        f"{STEPS}[remove]",
+        f"{STEPS}[drop metadata]",
     ),
     Mutant(
         "two writers share the lock",
@@ -198,7 +198,7 @@ MUTANTS = [
         "storage/tensors.py",
         "    if actual != size:\n",
         "    if False:\n",
-        "tests/storage/test_tensors.py::test_every_truncation_is_found",
+        "tests/storage/test_tensors.py::test_a_whole_file_of_another_size_is_refused",
     ),
     Mutant(
         "checksums are not compared",
