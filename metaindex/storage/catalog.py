@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.errors import ClosedError, CorruptIndexError, NotAnIndexError, UnsupportedFormatError
-from metaindex.storage.database import NAME, connect, translated
+from metaindex.storage.database import NAME, checksum, connect, translated
 from metaindex.storage.files import Files, Written
 from metaindex.storage.schema import FORMAT_VERSION, Schema
 
@@ -26,14 +26,17 @@ _TABLES = (
     "checksum INTEGER NOT NULL, created INTEGER NOT NULL)",
     "CREATE TABLE levels (segment INTEGER NOT NULL, level INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, "
     "checksum INTEGER NOT NULL, PRIMARY KEY (segment, level)) WITHOUT ROWID",
-    "CREATE TABLE documents (sequence INTEGER PRIMARY KEY, id NOT NULL, created INTEGER NOT NULL, removed INTEGER)",
+    "CREATE TABLE documents (sequence INTEGER PRIMARY KEY, id NOT NULL, created INTEGER NOT NULL, removed INTEGER, "
+    "checksum INTEGER NOT NULL)",
     "CREATE INDEX documents_removed ON documents (removed) WHERE removed IS NOT NULL",
     "CREATE TABLE metadata (sequence INTEGER NOT NULL, fields TEXT NOT NULL, created INTEGER NOT NULL, removed INTEGER, "
-    "PRIMARY KEY (sequence, created)) WITHOUT ROWID",
+    "checksum INTEGER NOT NULL, PRIMARY KEY (sequence, created)) WITHOUT ROWID",
+    "CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 _VISIBLE = "created <= ? AND (removed IS NULL OR removed > ?)"
 _IN_ONE_QUERY = 500
 _SEGMENTS_MAX = 10**12
+_COUNTS_MAX = 1 << 62  # room to count on without leaving 64 bits
 
 
 class LevelRecord(NamedTuple):
@@ -188,8 +191,12 @@ class Catalog:
     def _state(self) -> State:
         meta = dict(self._run("SELECT key, value FROM meta"))
         try:
+            if meta["checksum"] != str(self._state_checksum()):
+                raise ValueError("the checksum over all records is wrong")
             schema = Schema.from_json(meta["schema"])
-            counters = Counters(*(_count(int(meta[name])) for name in Counters._fields))
+            counters = Counters(
+                *(_count(int(meta[name]), 1 << 63 if name == "next_id" else _COUNTS_MAX) for name in Counters._fields)
+            )
             levels: dict[int, list[LevelRecord]] = {}
             sql = "SELECT segment, level, rows, bytes, checksum FROM levels ORDER BY segment, level"
             for segment, level, *numbers in self._run(sql):
@@ -216,6 +223,17 @@ class Catalog:
         values = [("schema", schema.to_json()), *zip(Counters._fields, map(str, counters))]
         with self._usable() as connection:
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+        self._run("INSERT OR REPLACE INTO meta VALUES ('checksum', ?)", (str(self._state_checksum()),))
+
+    def _state_checksum(self) -> int:
+        """Over every row that says what the index is; documents and metadata have one for each row."""
+        tables = (
+            "meta WHERE key <> 'checksum' ORDER BY key",
+            "segments ORDER BY 1",
+            "levels ORDER BY 1, 2",
+            "fields ORDER BY 1",
+        )
+        return checksum([self._run(f"SELECT * FROM {rows}") for rows in tables])
 
     def add_segment(self, record: SegmentRecord, commit: int) -> None:
         values = (record.number, record.rows, *record.documents, commit)
@@ -231,18 +249,21 @@ class Catalog:
     def add_documents(self, sequence: Iterable[int], ids: Iterable[int | str], commit: int) -> None:
         rows = ((number, id_, commit) for number, id_ in zip(sequence, ids))
         with self._usable() as connection:
-            connection.executemany("INSERT INTO documents VALUES (?, ?, ?, NULL)", rows)
+            connection.executemany("INSERT INTO documents VALUES (?1, ?2, ?3, NULL, row_checksum(?1, ?2, ?3, NULL))", rows)
 
     def remove_documents(self, sequence: Iterable[int], commit: int) -> None:
         rows = ((commit, number) for number in sequence)
         with self._usable() as connection:
-            connection.executemany("UPDATE documents SET removed = ? WHERE sequence = ?", rows)
+            connection.executemany(
+                "UPDATE documents SET removed = ?1, checksum = row_checksum(sequence, id, created, ?1) WHERE sequence = ?2",
+                rows,
+            )
 
     def add_metadata(self, fields: Iterable[tuple[int, str]], commit: int) -> None:
         """``fields``: sequence numbers and JSON texts."""
         rows = ((number, text, commit) for number, text in fields)
         with self._usable() as connection:
-            connection.executemany("INSERT INTO metadata VALUES (?, ?, ?, NULL)", rows)
+            connection.executemany("INSERT INTO metadata VALUES (?1, ?2, ?3, NULL, row_checksum(?1, ?2, ?3, NULL))", rows)
 
     def metadata(self, sequence: Sequence[int], commit: int) -> dict[int, str]:
         """The JSON texts that stood at ``commit``, by sequence number; documents without metadata are left out."""
@@ -290,7 +311,7 @@ def _leave_connections_to_the_parent() -> None:
 os.register_at_fork(after_in_child=_leave_connections_to_the_parent)
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"expected a count, got {value!r}")
+def _count(value: Any, most: int = _COUNTS_MAX) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"expected a count of at most {most}, got {value!r}")
     return value

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sqlite3
 import stat
+import zlib
+from typing import Any
 from urllib.parse import quote
 
 from metaindex.errors import CorruptIndexError, IndexLockedError, MetaIndexError, NotAnIndexError, ReadOnlyError
@@ -42,11 +45,25 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         settings.append("query_only = ON")
     try:
         connection = sqlite3.connect(target, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
+        row_checksum = _row_checksum if files is not None else lambda *columns: 0  # memory is trusted, and bytes are dear
+        connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
     except sqlite3.Error as error:
         raise translated(error, name) from None
     return connection
+
+
+def checksum(values: Any) -> int:
+    """The CRC-32 of values that JSON can hold, as a compact text in UTF-8."""
+    return zlib.crc32(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _row_checksum(*columns: Any) -> int | None:
+    try:
+        return checksum(columns)
+    except (TypeError, ValueError):  # a blob, or text that is no UTF-8: nothing that a writer puts there
+        return None
 
 
 def translated(error: Exception, path: str) -> MetaIndexError | OSError:

@@ -107,7 +107,7 @@ def test_a_journal_of_a_killed_writer_is_rolled_back_by_a_reader(index):
         writer = sqlite3.connect(index / NAME, isolation_level=None)
         for statement in ("PRAGMA cache_size = 1", "BEGIN", "DELETE FROM documents"):
             writer.execute(statement)
-        writer.executemany("INSERT INTO documents VALUES (?, ?, 9, NULL)", ((n, "x" * 900) for n in range(99)))
+        writer.executemany("INSERT INTO documents VALUES (?, ?, 9, NULL, 0)", ((n, "x" * 900) for n in range(99)))
         os._exit(0)
 
     assert in_child(die_while_writing) == 0
