@@ -350,6 +350,29 @@ class MetaIndex:
         """
         self._store.save(path, overwrite=overwrite)
 
+    def snapshot(self, dst: str | os.PathLike[str]) -> None:
+        """Copy the last commit to a new folder ``dst``, which is an index of its own from then on.
+
+        Vectors become hard links where the file system can, and are copied where it can't, so that this takes seconds and next
+        to no space. ``compact(purge=True)`` of this index later does not reach the copy. In memory this is ``save``.
+
+        Raises:
+            FileExistsError: something stands at ``dst``.
+        """
+        self._store.snapshot_to(dst)
+
+    def compact(self, *, purge: bool = False) -> None:
+        """Write segments that hold removed documents anew without them, and merge small ones.
+
+        Searches go on meanwhile. On disk this needs room for what is written anew. With ``purge`` no file of the index holds
+        the bytes of a removed document when this returns: no vector, no id, no metadata. Copies made before are not reached.
+
+        Raises:
+            IndexLockedError: with ``purge``, another handle reads the index, or this process uses an older snapshot of it;
+                nothing is changed then.
+        """
+        self._store.compact(purge=purge)
+
     def refresh(self) -> None:
         """See what other processes committed since this index was opened.
 

@@ -281,6 +281,34 @@ class Catalog:
         """Sequence number and id of the documents that stood at ``commit``, in the order of addition."""
         return self._run(f"SELECT sequence, id FROM documents WHERE {_VISIBLE} ORDER BY sequence", (commit, commit))
 
+    def drop_history(self, oldest: int) -> int:
+        """Forget what no snapshot from commit ``oldest`` on can see, and count it. No segment may hold a document that goes."""
+        gone = (
+            "metadata WHERE removed <= ?1",
+            "metadata WHERE sequence IN (SELECT sequence FROM documents WHERE removed <= ?1)",
+            "documents WHERE removed <= ?1",
+        )
+        with self._usable() as connection:
+            return sum(connection.execute(f"DELETE FROM {rows}", (oldest,)).rowcount for rows in gone)
+
+    def drop_unused_fields(self) -> None:
+        """Forget names of metadata fields that no document has any more."""
+        self._run("DELETE FROM fields WHERE name NOT IN (SELECT key FROM metadata, json_each(metadata.fields))")
+
+    def erase(self) -> None:
+        """Write the file anew, so that nothing of what was deleted is left in it. Outside of transactions only."""
+        self._run("PRAGMA secure_delete = ON")
+        self._run("VACUUM")
+
+    def copy_to(self, files: Files) -> None:
+        """Copy the last commit to a new catalog in another folder."""
+        target = connect(files, writable=True, new=True)
+        try:
+            with self._usable() as connection:
+                connection.backup(target)
+        finally:
+            target.close()
+
     def damage(self) -> list[str]:
         """What SQLite's own check finds wrong, one line each."""
         try:

@@ -20,7 +20,8 @@ import weakref
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +111,17 @@ class Files:
                     data = data[os.write(fd, data) :]
         return Written(size, checksum)
 
+    def link(self, name: str, source: Files) -> None:
+        """The file of that name in ``source``, here as well: a hard link. A symbolic link would be linked as one."""
+        with source._parent(name) as (old, last), self._parent(name) as (new, _):
+            os.link(last, last, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+
+    def copy(self, name: str, source: Files) -> Written:
+        """The file of that name in ``source``, copied block by block; it is durable after ``sync``."""
+        with source._open(name, _READ) as (fd, size):
+            source.read[name] += size
+            return self.write(name, iter(partial(os.read, fd, 1 << 20), b""))
+
     def sync(self, name: str) -> None:
         """Make the content of a file durable."""
         with self._open(name, _READ) as (fd, _):
@@ -134,6 +146,23 @@ class Files:
     def rename(self, source: str, target: str) -> None:
         with self._parent(source) as (source_folder, source_last), self._parent(target) as (target_folder, target_last):
             os.rename(source_last, target_last, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+
+    def exchange(self, one: str, other: str) -> bool:
+        """Swap two names in one step, or do nothing and return False where the system can't."""
+        if _renameat2 is None:
+            return False
+        with self._parent(one) as (folder, last), self._parent(other) as (other_folder, other_last):
+            if _renameat2(folder, os.fsencode(last), other_folder, os.fsencode(other_last), _RENAME_EXCHANGE) == 0:
+                return True
+        code = ctypes.get_errno()
+        if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+            return False
+        raise OSError(code, os.strerror(code), self.path(one), None, self.path(other))
+
+    def remove_empty(self, name: str) -> None:
+        """A folder in which nothing is."""
+        with self._parent(name) as (folder, last):
+            os.rmdir(last, dir_fd=folder)
 
     def remove(self, name: str) -> None:
         """A file, or a folder with all that is in it; links are removed, never followed. Absent is fine."""
@@ -254,18 +283,53 @@ os.register_at_fork(after_in_child=_forget_inherited_locks)
 
 
 def _remove(folder: int, name: str) -> None:
+    if _unlinked(folder, name):
+        return
+    with suppress(FileNotFoundError), _opened(folder, name) as top:  # another thread may remove the same
+        while inside := os.listdir(top):
+            for inner in inside:
+                if not _unlinked(top, inner):
+                    with suppress(FileNotFoundError):
+                        _flatten(top, inner)
+        os.rmdir(name, dir_fd=folder)
+
+
+def _unlinked(folder: int, name: str) -> bool:
+    """Whether it is gone; a folder that holds something is not."""
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
-        return
-    except (IsADirectoryError, PermissionError):  # unlink of a folder is EISDIR on Linux, EPERM elsewhere
-        fd = os.open(name, _FOLDER, dir_fd=folder)
+        return True
+    except (IsADirectoryError, PermissionError) as denied:  # unlink of a folder is EISDIR on Linux, EPERM elsewhere
         try:
-            for inner in os.listdir(fd):
-                _remove(fd, inner)
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=folder)
+            os.rmdir(name, dir_fd=folder)
+        except FileNotFoundError:
+            return True
+        except NotADirectoryError:
+            raise denied from None
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+    return True
+
+
+def _flatten(top: int, name: str) -> None:
+    """Remove a folder, after what it holds was removed or moved up to ``top``: no depth needs a deep stack or many files."""
+    with _opened(top, name) as fd:
+        for inner in os.listdir(fd):
+            if not _unlinked(fd, inner):
+                os.rename(inner, os.urandom(16).hex(), src_dir_fd=fd, dst_dir_fd=top)
+    os.rmdir(name, dir_fd=top)
+
+
+@contextmanager
+def _opened(folder: int, name: str) -> Iterator[int]:
+    fd = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class _Mapping:
@@ -289,3 +353,7 @@ _mmap, _munmap = _libc.mmap, _libc.munmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_RENAME_EXCHANGE = 2
+_renameat2 = getattr(_libc, "renameat2", None)  # glibc 2.28, musl 1.2.5
+if _renameat2 is not None:
+    _renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]

@@ -44,7 +44,7 @@ def locked(path: str | os.PathLike[str], files: type[Files], *, writable: bool) 
     for _ in range(_ATTEMPTS):
         opened = existing(path, files)
         try:
-            lock = _lock_for_writing(opened) if writable else _lock_for_reading(opened)
+            lock = _lock_for_writing(opened) if writable else lock_for_reading(opened)
         except FileNotFoundError as error:
             if opened.stands_at(path):
                 raise NotAnIndexError(f"{opened.root}: no index, it has no file {error.filename!r}") from None
@@ -55,7 +55,12 @@ def locked(path: str | os.PathLike[str], files: type[Files], *, writable: bool) 
     raise IndexLockedError(f"{os.fspath(path)}: it is replaced again and again; try again later")
 
 
-def _lock_for_reading(files: Files) -> Lock:
+def lock_for_reading(files: Files) -> Lock:
+    """A shared lock on ``readers``: while it is held, no file of the last commit goes.
+
+    Raises:
+        IndexLockedError: somebody held it alone for too long.
+    """
     try:
         return files.lock(READERS, shared=True, wait=_WAIT_SECONDS)
     except BlockingIOError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from metaindex.storage.pack import rows_reaching
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Level, Segment
 from metaindex.storage.tensors import Shape, Tensor, damaged
+
+if TYPE_CHECKING:
+    from metaindex.storage.merge import Merge
 
 LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
 
@@ -47,6 +50,9 @@ class Place(Protocol):
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment: ...
 
+    def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
+        """Keep what a merge makes; on disk its levels pass through memory piece by piece."""
+
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
         """Make segments that were kept durable, and tell what the catalog has to say of them."""
 
@@ -54,6 +60,15 @@ class Place(Protocol):
 
     def retire(self, segments: Sequence[Segment]) -> None:
         """These segments are no longer part of the index; snapshots may still use them."""
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether no other handle reads the index; while the block runs, none can begin to."""
+
+    def purge(self, named: Iterable[int]) -> None:
+        """Unlink all segments but those ``named``, now; a snapshot that uses a retired one can go on.
+
+        For the holder of the writer's lock who is alone.
+        """
 
 
 class MemoryPlace:
@@ -67,6 +82,9 @@ class MemoryPlace:
             kept.append(Level(start, width, len(parts.codes), nbytes, partial(_same, parts)))
         return Segment(segment_name(number), len(documents.lengths), tuple(kept), *documents)
 
+    def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
+        return self.keep(number, merge.documents, merge.parts(), schema)
+
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
         return []
 
@@ -74,6 +92,12 @@ class MemoryPlace:
         pass
 
     def retire(self, segments: Sequence[Segment]) -> None:
+        pass
+
+    def alone(self) -> AbstractContextManager[bool]:
+        return nullcontext(True)
+
+    def purge(self, named: Iterable[int]) -> None:
         pass
 
 
@@ -84,11 +108,17 @@ class FolderPlace:
         self._files = files
         self._staged: dict[int, SegmentRecord] = {}
         self._unused: list[int] = []
+        self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
+        self._alone = False
         self._process = os.getpid()
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
         sources = (LevelSource(len(codes), [codes], None if scales is None else [scales]) for codes, scales in levels)
         self.write(number, documents, sources, schema)
+        return self.open(self._staged[number], schema)
+
+    def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
+        self.write(number, merge.documents, merge.sources(), schema)
         return self.open(self._staged[number], schema)
 
     def write(self, number: int, documents: Documents, levels: Iterable[LevelSource], schema: Schema) -> None:
@@ -127,6 +157,7 @@ class FolderPlace:
                 self._files.remove(f"{folder}/{segment_name(number)}")
 
     def retire(self, segments: Sequence[Segment]) -> None:
+        self._retired.update(segments)
         for segment in segments:
             weakref.finalize(segment, self._unlink, [int(segment.name)])
         self._unlink([])
@@ -196,13 +227,37 @@ class FolderPlace:
         self._unused += retired
         if not self._unused:
             return
-        with suppress(OSError):  # the commit is done: what stays behind is no failure of it
+        with suppress(OSError), self.alone() as alone:  # the commit is done: what stays behind is no failure of it
+            while alone and self._unused:
+                self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        if self._alone:  # a purge of this handle holds the lock
+            yield True
+            return
+        lock = None
+        with suppress(BlockingIOError):
             lock = self._files.lock(READERS)
-            try:
-                while self._unused:
-                    self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
-            finally:
+        self._alone = lock is not None
+        try:
+            yield self._alone
+        finally:
+            if lock is not None:
+                self._alone = False
                 lock.release()
+
+    def purge(self, named: Iterable[int]) -> None:
+        for segment in list(self._retired):
+            for level in segment.levels:
+                with suppress(OSError, CorruptIndexError):
+                    level.parts  # noqa: B018  what is mapped stays readable without a name
+        keep = set(map(segment_name, named))
+        for folder in (STAGING, SEGMENTS):
+            for name in self._list(folder):
+                if folder == STAGING or name not in keep:
+                    self._files.remove(f"{folder}/{name}")
+            self._files.sync_folder(folder)
 
     def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
         folder = self._folder(number)
@@ -246,6 +301,13 @@ def _same(parts: Parts) -> Parts:
 
 def segment_name(number: int) -> str:
     return f"{number:08d}"
+
+
+def record_files(record: SegmentRecord) -> list[tuple[str, Written]]:
+    """The files of a segment of the last commit, and what they hold."""
+    folder = f"{SEGMENTS}/{segment_name(record.number)}"
+    levels = [(_level_file(folder, level), file) for level, (_, file) in enumerate(record.levels)]
+    return [(_documents_file(folder), record.documents), *levels]
 
 
 def _level_file(folder: str, level: int) -> str:

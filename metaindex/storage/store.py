@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -16,10 +18,12 @@ from metaindex.errors import (
     ClosedError,
     CorruptIndexError,
     ForkedProcessError,
+    IndexLockedError,
     ReadOnlyError,
 )
 from metaindex.storage import folder
 from metaindex.storage.catalog import Catalog, Counters, State
+from metaindex.storage.copy import copy
 from metaindex.storage.files import Files, Lock
 from metaindex.storage.ids import Ids, as_array
 from metaindex.storage.merge import Held
@@ -41,11 +45,14 @@ class Store:
     def __init__(self, current: Current, catalog: Catalog, place: Place, encode: Encode) -> None:
         self.path: str | None = None
         self.writable = True
-        self._current: Current | None = current
+        self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
+        self._current: Current | None = None
+        self._stand(current)
         self._catalog, self._place, self._encode = catalog, place, encode
         self._locks: list[Lock] = []
         self._files: Files | None = None
         self._writing = threading.Lock()
+        self._purging = threading.Lock()
         self._writer: int | None = None
         self._process = os.getpid()
 
@@ -144,7 +151,11 @@ class Store:
                 return
             assert isinstance(self._place, FolderPlace)
             open_already = {held.segment.name: held.segment for held in current.held}
-            self._current = _current(self._catalog.state(), self._place, open_already)
+            self._stand(_current(self._catalog.state(), self._place, open_already))
+
+    def _stand(self, current: Current) -> None:
+        self._snapshots.add(current.snapshot)
+        self._current = current
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -164,7 +175,7 @@ class Store:
                     yield transaction
                     self._check_process()
                     after = transaction.commit()
-                self._current = after
+                self._stand(after)
             except BaseException:
                 if os.getpid() == self._process:
                     self._settle(transaction, before, after)
@@ -172,6 +183,7 @@ class Store:
             finally:
                 self._writer = None
             transaction.retire_replaced()
+            transaction.end()
 
     def _settle(self, transaction: Transaction, before: Current, after: Current) -> None:
         """After a failure. An interrupt may come when the commit is done already: only the catalog knows."""
@@ -179,7 +191,7 @@ class Store:
         if after is before or self._catalog.commit_number() == before.counters.commit:
             transaction.roll_back()
         else:
-            self._current = after
+            self._stand(after)
 
     def _refuse_inside_a_write(self) -> None:
         if self._writing.locked() and self._writer == threading.get_ident():
@@ -232,6 +244,65 @@ class Store:
         if self.path is not None and os.path.exists(path) and os.path.samefile(self.path, path):
             raise ValueError(f"path: {os.fspath(path)!r} is this index's own folder; save to another one")
         folder.save(current, self._catalog, path, overwrite=overwrite, files=type(self._files) if self._files else Files)
+
+    def compact(self, *, purge: bool = False) -> None:
+        """Write segments that hold removed documents anew without them, merge small ones, forget what no snapshot can see.
+
+        What a snapshot of this process may still see is kept, and all history while another handle reads the index. With
+        ``purge`` no file of the index holds a byte of what was removed when this returns.
+
+        Raises:
+            IndexLockedError: ``purge``, and another handle reads the index, or this process uses an older snapshot; nothing is
+                changed then.
+        """
+        self._check_writable()
+        self._refuse_inside_a_write()
+        if not purge:
+            with self.transaction() as transaction:
+                self._compact(transaction)
+            return
+        with self._purging, self._place.alone() as alone:
+            if not alone:
+                raise IndexLockedError(f"{self.path}: others read it, and may see what is to be purged; close them first")
+            with self.transaction() as transaction:
+                self._refuse_older_snapshots()
+                self._compact(transaction)
+                transaction.drop_unused_fields()
+            with self._writing:
+                named = [int(held.segment.name) for held in self._now().held]
+                self._place.purge(named)
+                self._catalog.erase()
+
+    def _compact(self, transaction: Transaction) -> None:
+        transaction.compact(folder.SAVED_SEGMENT_BYTES)
+        # Who opens the index from here on sees the last commit, and so nothing of what goes: a moment alone is enough.
+        with self._place.alone() as alone:
+            if alone:
+                transaction.drop_history(min(snapshot.number for snapshot in self._snapshots))
+
+    def _refuse_older_snapshots(self) -> None:
+        last = self._now().counters.commit
+        if any(snapshot.number < last for snapshot in self._snapshots):
+            gc.collect()
+        if older := sorted(snapshot.number for snapshot in self._snapshots if snapshot.number < last):
+            raise IndexLockedError(
+                f"{self.path or 'the index'}: this process uses {len(older)} older snapshots (commit {older[0]} of {last}), "
+                "which may see what is to be purged; let its searches end first"
+            )
+
+    def snapshot_to(self, path: str | os.PathLike[str]) -> None:
+        """Copy the last commit to a new folder. Segments become hard links where the system can, and are copied elsewhere.
+
+        A purge of this index later does not reach the copy. In memory this is ``save``.
+
+        Raises:
+            FileExistsError: something stands at ``path``.
+        """
+        self._now()
+        if self._files is None:
+            self.save(path)
+        else:
+            copy(self._files, path)
 
     def memory(self) -> dict[str, Any]:
         """Bytes held: per level and place ("ram", "disk"), per-document arrays, and the catalog apart."""

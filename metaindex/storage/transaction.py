@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from metaindex.codecs import codec
 from metaindex.errors import DuplicateIdError, UnknownIdError
 from metaindex.storage.catalog import Catalog, Counters
+from metaindex.storage.compact import groups, stays
 from metaindex.storage.ids import Ids, as_array, repeated
 from metaindex.storage.merge import Held, Merge, due, shared
 from metaindex.storage.pack import Encode, pack
 from metaindex.storage.place import Documents, Place
 from metaindex.storage.schema import Schema
+from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
 
 _NONE = np.empty(0, np.int64)
@@ -120,6 +122,27 @@ class Transaction:
             self._catalog.remove_documents(segment.sequence[gone].tolist(), self._counters.commit)
             self._held[place] = Held(segment, np.union1d(removed, gone))
 
+    def compact(self, most_bytes: int) -> None:
+        """Write segments that hold removed documents anew, and small neighbours together, as one of ``most_bytes`` at most."""
+        held = []
+        for group in groups(self._held, most_bytes):
+            if stays(group):
+                held += group
+                continue
+            self._changed = True
+            merge = Merge(group, self.schema)
+            if len(merge):
+                held.append(Held(self._place.keep_merged(self._stage(), merge, self.schema), _NONE))
+        self._held = held
+
+    def drop_history(self, oldest: int) -> None:
+        """After ``compact``: forget documents and metadata that no snapshot from commit ``oldest`` on can see."""
+        self._changed |= self._catalog.drop_history(oldest) > 0
+
+    def drop_unused_fields(self) -> None:
+        self._changed = True
+        self._catalog.drop_unused_fields()
+
     def _hold(self, tokens: NDArray[np.float32], lengths: NDArray[np.int32], sequence: NDArray[np.int64], ids: NDArray) -> None:
         levels, order = pack(tokens, lengths, self.schema.levels, codec(self.schema.codec), self._encode)
         if order is None:
@@ -172,17 +195,22 @@ class Transaction:
             return self._before
         for record in self._place.publish(self._staged):
             self._catalog.add_segment(record, self._counters.commit)
-        self._catalog.drop_segments(int(held.segment.name) for held in self._replaced())
+        self._catalog.drop_segments(int(segment.name) for segment in self._replaced())
         self._catalog.put(self.schema, self._counters)
         return Current.of(self.schema, self._counters, self._held)
 
     def retire_replaced(self) -> None:
         """After the commit: the segments that merges replaced are no longer part of the index."""
-        self._place.retire([held.segment for held in self._replaced()])
+        self._place.retire(self._replaced())
 
     def roll_back(self) -> None:
         self._place.discard(self._staged)
 
-    def _replaced(self) -> list[Held]:
+    def end(self) -> None:
+        """Let go of the segments: a caller may keep this object for long."""
+        del self._before, self._held
+
+    def _replaced(self) -> list[Segment]:
+        """The segments of the last commit that this transaction leaves out."""
         names = {held.segment.name for held in self._held}
-        return [held for held in self._before.held if held.segment.name not in names]
+        return [held.segment for held in self._before.held if held.segment.name not in names]
