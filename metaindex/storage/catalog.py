@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,7 +161,8 @@ class Catalog:
             yield
             self._run("COMMIT")
         except BaseException:
-            self.roll_back()
+            with suppress(Exception):  # the first error is the one to tell
+                self.roll_back()
             raise
 
     def roll_back(self) -> None:
@@ -169,6 +170,14 @@ class Catalog:
         with self._usable() as connection:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def read_only(self) -> None:
+        """Go on over a new connection that only reads. Closing the old one ends whatever it could not undo."""
+        with self._lock:
+            if self._files is not None and self._connection is not None:
+                fresh = connect(self._files, writable=False)
+                self._connection.close()
+                self._connection = fresh
 
     def close(self) -> None:
         with self._lock:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ SAVED_SEGMENT_BYTES = 1 << 30
 _BATCH = 100_000
 _WAIT_SECONDS = 30.0
 _ATTEMPTS = 10
+_NAME_BYTES = 255
 
 
 def existing(path: str | os.PathLike[str], files: type[Files]) -> Files:
@@ -79,33 +83,101 @@ def _lock_for_writing(files: Files) -> Lock:
 
 @contextmanager
 def staged(path: str | os.PathLike[str], files: type[Files], *, overwrite: bool = False) -> Iterator[Files]:
-    """An empty index folder to fill; it comes to stand at ``path`` when the block ends, and goes away when it fails."""
+    """An empty index folder to fill; it comes to stand at ``path`` when the block ends, and goes away when it fails.
+
+    While it is filled, its ``lock`` is held: what nobody holds is a leftover, which the next one to stage for ``path`` removes.
+    """
     if not _text(path):
         raise ValueError("path: expected the name of a folder, got ''")
     parent, last = os.path.split(os.path.abspath(path))
+    if (length := len(os.fsencode(last))) > _NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, f"path: expected a name of at most {_NAME_BYTES} bytes, got {length}", last)
     around = files(parent, ANY_NAME)
     replaces = overwrite and _replaceable(path, around, last, files)
     if not replaces:
         _refuse_existing(path)
-    staging = f".{last}.{os.urandom(4).hex()}.staging"
+    _remove_leftovers(around, last, files)
+    for _ in range(_ATTEMPTS):
+        staging = f".{_stem(last)}.{os.urandom(4).hex()}.staging"
+        lock = None
+        try:
+            try:
+                around.make_folder(staging)
+                inside = files(around.path(staging))
+                inside.write(LOCK, ())
+                lock = inside.lock(LOCK)
+            except (FileNotFoundError, BlockingIOError):  # another process took it for a leftover
+                continue
+            if not inside.stands_at(around.path(staging)):
+                continue
+            for name in (SEGMENTS, STAGING):
+                inside.make_folder(name)
+            inside.write(READERS, ())
+            yield inside
+            for name in (SEGMENTS, ""):
+                inside.sync_folder(name)
+            if replaces:
+                _exchange(around, staging, last)
+            else:
+                _refuse_existing(path)
+                _place(around, inside, staging, last)
+            return
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                around.remove(staging)
+            raise
+        finally:
+            if lock is not None:
+                lock.release()
+    raise IndexLockedError(f"{os.fspath(path)}: another process saves to it again and again; try again later")
+
+
+def _stem(last: str) -> str:
+    """What names beside ``last`` start with: ``last`` itself, or where they would be too long a part of it and a hash."""
+    encoded = os.fsencode(last)
+    if len(encoded) + len("..01234567.staging.replaced") <= _NAME_BYTES:
+        return last
+    return f"{encoded[:180].decode(errors='ignore')}~{hashlib.sha256(encoded).hexdigest()[:16]}"
+
+
+def _remove_leftovers(around: Files, last: str, files: type[Files]) -> None:
+    """Remove what killed processes staged for ``last``. Where ``last`` is missing, a ``.replaced`` folder is the index."""
+    names = re.compile(rf"\.{re.escape(_stem(last))}\.[0-9a-f]{{8}}\.staging(\.replaced)?")
+    for name in around.list():
+        if found := names.fullmatch(name):
+            with suppress(OSError):  # in use, gone meanwhile, or not this process's to remove
+                _remove_leftover(around, name, last if found[1] else None, files)
+
+
+def _remove_leftover(around: Files, name: str, needed: str | None, files: type[Files]) -> None:
+    if os.path.islink(around.path(name)):
+        return
+    leftover, locks = files(around.path(name)), []
+    inside = leftover.list()
+    if not inside:  # who makes a folder writes the lock into it first, so this fails where someone goes on with it
+        around.remove_empty(name)
+        return
+    if any(_foreign(leftover)):
+        return
     try:
-        around.make_folder(staging)
-        inside = files(os.path.join(parent, staging))
-        for name in (SEGMENTS, STAGING):
-            inside.make_folder(name)
-        for name in (LOCK, READERS):
-            inside.write(name, ())
-        yield inside
-        for name in (SEGMENTS, ""):
-            inside.sync_folder(name)
-        if replaces:
-            _exchange(around, staging, last)
-        else:
-            _refuse_existing(path)
-            around.rename(staging, last)
-            around.sync_folder()
+        for each in (LOCK, READERS):
+            if each in inside:
+                locks.append(leftover.lock(each))
+        if needed is None or needed in around.list():  # looked at again: its owner may have been killed at a bad moment
+            around.remove(name)
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _place(around: Files, inside: Files, staging: str, last: str) -> None:
+    """Give a new index its name; if that fails, it has none."""
+    try:
+        around.rename(staging, last)
+        around.sync_folder()
     except BaseException:
-        around.remove(staging)
+        if inside.stands_at(around.path(last)):
+            around.rename(last, staging)
         raise
 
 
@@ -188,7 +260,10 @@ def _foreign(files: Files, folder: str = "") -> Iterator[str]:
 
 
 def _exchange(around: Files, staging: str, last: str) -> None:
-    """Put ``staging`` in the place of ``last``; if that fails, ``last`` stands as before."""
+    """Put ``staging`` in the place of ``last``; if that fails, ``last`` stands as before.
+
+    In one step where the system can, so that ``last`` is never missing.
+    """
     old = type(around)(around.path(last))
     aside, locks = f"{staging}.replaced", []
     try:
@@ -198,17 +273,21 @@ def _exchange(around: Files, staging: str, last: str) -> None:
         except FileNotFoundError as error:
             raise NotAnIndexError(f"{old.root}: no index, it has no file {error.filename!r}") from None
         try:
-            around.rename(last, aside)
-            around.rename(staging, last)
+            swapped = around.exchange(staging, last)
+            if not swapped:
+                around.rename(last, aside)
+                around.rename(staging, last)
             around.sync_folder()
         except BaseException:
-            standing = around.list()  # an interrupt may come before a rename or after it
+            standing = around.list()  # an interrupt may come before a change or after it
             if aside in standing:
                 if last in standing:
                     around.rename(last, staging)
                 around.rename(aside, last)
+            elif not old.stands_at(around.path(last)):
+                around.exchange(staging, last)
             raise
-        _remove_replaced(around, aside)
+        _remove_replaced(around, staging if swapped else aside)
     except BlockingIOError:
         raise IndexLockedError(f"{old.root}: it is open elsewhere; close it there first, or save to another path") from None
     finally:

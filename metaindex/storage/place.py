@@ -46,7 +46,12 @@ class LevelSource(NamedTuple):
 
 
 class Place(Protocol):
-    """Keeps segments. What was kept becomes part of the index with ``publish``, or goes away with ``discard``."""
+    """Keeps segments. What was kept becomes part of the index with ``publish``, or goes away with ``discard``.
+
+    ``failed_sync`` tells of a sync that failed: what the kernel then dropped no later sync can save.
+    """
+
+    failed_sync: OSError | None
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment: ...
 
@@ -73,6 +78,8 @@ class Place(Protocol):
 
 class MemoryPlace:
     """Segments in memory live as long as a snapshot holds them."""
+
+    failed_sync: OSError | None = None
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
         kept = []
@@ -108,6 +115,8 @@ class FolderPlace:
         self._files = files
         self._staged: dict[int, SegmentRecord] = {}
         self._unused: list[int] = []
+        self._left: set[int] = set()
+        self.failed_sync: OSError | None = None
         self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
         self._alone = False
         self._process = os.getpid()
@@ -125,6 +134,8 @@ class FolderPlace:
         """Stage a segment; its levels are written as their arrays come, so they need never be in memory as a whole."""
         kind, folder = codec(schema.codec), f"{STAGING}/{segment_name(number)}"
         assert schema.dim is not None
+        if number in self._left:  # a write that failed could not remove it
+            self.discard([number])
         self._staged[number] = SegmentRecord(number, 0, Written(0, 0), ())  # named before the first file, for ``discard``
         self._files.make_folder(folder)
         records = []
@@ -143,18 +154,28 @@ class FolderPlace:
             name = segment_name(number)
             # Not synced as they are written: synced together they cost the disk little more than one, and what is merged away
             # before the commit costs nothing.
-            self._sync(f"{STAGING}/{name}", self._staged[number])
+            with self._syncing():
+                self._sync(f"{STAGING}/{name}", self._staged[number])
             self._files.rename(f"{STAGING}/{name}", f"{SEGMENTS}/{name}")
             records.append(self._staged.pop(number))
         if records:
-            self._files.sync_folder(SEGMENTS)
+            with self._syncing():
+                self._files.sync_folder(SEGMENTS)
         return records
 
     def discard(self, numbers: Iterable[int]) -> None:
+        failed = None
         for number in numbers:
             self._staged.pop(number, None)
-            for folder in (STAGING, SEGMENTS):
-                self._files.remove(f"{folder}/{segment_name(number)}")
+            self._left.add(number)
+            try:
+                for folder in (STAGING, SEGMENTS):
+                    self._files.remove(f"{folder}/{segment_name(number)}")
+                self._left.discard(number)
+            except OSError as error:
+                failed = failed or error
+        if failed:
+            raise failed
 
     def retire(self, segments: Sequence[Segment]) -> None:
         self._retired.update(segments)
@@ -257,7 +278,8 @@ class FolderPlace:
             for name in self._list(folder):
                 if folder == STAGING or name not in keep:
                     self._files.remove(f"{folder}/{name}")
-            self._files.sync_folder(folder)
+            with self._syncing():
+                self._files.sync_folder(folder)
 
     def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
         folder = self._folder(number)
@@ -270,6 +292,14 @@ class FolderPlace:
             kind = CorruptIndexError if os.getpid() == self._process else ForkedProcessError
             raise kind(f"{folder}: it is gone; most likely {what}; open the index again") from None
         return Parts(found["codes"], found.get("scales"))
+
+    @contextmanager
+    def _syncing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failed_sync = error
+            raise
 
     def _sync(self, folder: str, record: SegmentRecord) -> None:
         for level in range(len(record.levels)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from metaindex.errors import (
     CorruptIndexError,
     ForkedProcessError,
     IndexLockedError,
+    MetaIndexError,
     ReadOnlyError,
 )
 from metaindex.storage import folder
@@ -28,7 +30,7 @@ from metaindex.storage.files import Files, Lock
 from metaindex.storage.ids import Ids, as_array
 from metaindex.storage.merge import Held
 from metaindex.storage.pack import Encode, encode
-from metaindex.storage.place import FolderPlace, MemoryPlace, Place, segment_name
+from metaindex.storage.place import READERS, FolderPlace, MemoryPlace, Place, segment_name
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
@@ -45,6 +47,7 @@ class Store:
     def __init__(self, current: Current, catalog: Catalog, place: Place, encode: Encode) -> None:
         self.path: str | None = None
         self.writable = True
+        self._why_not = ""
         self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self._current: Current | None = None
         self._stand(current)
@@ -142,7 +145,7 @@ class Store:
     def refresh(self) -> None:
         """See what other processes have committed; a writer sees its own commits as they happen."""
         self._now()
-        if self.writable:
+        if self.writable or self._files is None:
             return
         self._check_process()
         with self._writing:  # or a slow refresh would undo a later one, or a close
@@ -176,22 +179,35 @@ class Store:
                     self._check_process()
                     after = transaction.commit()
                 self._stand(after)
-            except BaseException:
+            except BaseException as error:
                 if os.getpid() == self._process:
-                    self._settle(transaction, before, after)
+                    self._settle(error, transaction, before, after)
                 raise
             finally:
                 self._writer = None
             transaction.retire_replaced()
             transaction.end()
 
-    def _settle(self, transaction: Transaction, before: Current, after: Current) -> None:
-        """After a failure. An interrupt may come when the commit is done already: only the catalog knows."""
-        self._catalog.roll_back()
-        if after is before or self._catalog.commit_number() == before.counters.commit:
-            transaction.roll_back()
-        else:
+    def _settle(self, error: BaseException, transaction: Transaction, before: Current, after: Current) -> None:
+        """After a failure, which nothing that fails in here may hide. Whether a commit was made only the catalog knows."""
+        committing, committed, why = after is not before, False, ""
+        try:
+            self._catalog.roll_back()
+            committed = committing and self._catalog.commit_number() == after.counters.commit
+        except (OSError, MetaIndexError) as unclear:
+            why = f"whether the last write was committed is unknown ({unclear})" if committing else f"no write ends ({unclear})"
+        if committed:
             self._stand(after)
+        elif not (committing and why):  # else the catalog may name what is staged
+            with suppress(OSError):
+                transaction.roll_back()
+        if why or self._place.failed_sync or (committing and _is_io_error(error)):
+            self._write_no_more(why or f"a sync failed ({error}), and what it left unwritten no later sync can save")
+
+    def _write_no_more(self, why: str) -> None:
+        self.writable, self._why_not = False, why
+        with suppress(OSError, MetaIndexError):
+            self._catalog.read_only()
 
     def _refuse_inside_a_write(self) -> None:
         if self._writing.locked() and self._writer == threading.get_ident():
@@ -204,6 +220,8 @@ class Store:
     def _check_writable(self) -> None:
         self._now()
         self._check_process()
+        if self._why_not:
+            raise ReadOnlyError(f"{self.path}: it takes no more writes: {self._why_not}; close it and open the index again")
         if not self.writable:
             raise ReadOnlyError("the index was opened for reading; open it with mode='r+' to write")
 
@@ -270,8 +288,13 @@ class Store:
                 transaction.drop_unused_fields()
             with self._writing:
                 named = [int(held.segment.name) for held in self._now().held]
-                self._place.purge(named)
-                self._catalog.erase()
+                try:
+                    self._place.purge(named)
+                    self._catalog.erase()
+                except OSError as error:
+                    if self._place.failed_sync or _is_io_error(error):
+                        self._write_no_more(f"a sync failed ({error}) while it was purged; purge it again")
+                    raise
 
     def _compact(self, transaction: Transaction) -> None:
         transaction.compact(folder.SAVED_SEGMENT_BYTES)
@@ -320,16 +343,34 @@ class Store:
         return {"levels": levels, "documents": documents, "catalog": self._catalog.nbytes}
 
     def close(self) -> None:
-        """Let go of the folder and its lock. A search that is under way ends on its snapshot."""
+        """Let go of the folder and its lock. A search that is under way ends on its snapshot, whose files stay until then."""
         if os.getpid() != self._process:  # the parent's lock and connection are not this process's to close
             self._current = None
             return
         self._refuse_inside_a_write()
         with self._writing:
             self._current = None
+            self._lock_for_snapshots()
             self._catalog.close()
             for lock in self._locks:
                 lock.release()
+
+    def _lock_for_snapshots(self) -> None:
+        """While a snapshot is still in use, whoever writes next keeps the segments that it may not have mapped yet."""
+        if self._files is None or not (alive := list(self._snapshots)):
+            return
+        with suppress(OSError):  # without a lock, a search whose files are gone says so
+            lock = self._files.lock(READERS, shared=True)
+            for snapshot in alive:
+                weakref.finalize(snapshot, _let_go, lock)
+
+
+def _let_go(lock: Lock) -> None:
+    """Nothing: the kernel drops a lock when the last snapshot that holds it is gone."""
+
+
+def _is_io_error(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EIO
 
 
 def _current(state: State, place: FolderPlace, known: dict[str, Segment]) -> Current:

@@ -167,23 +167,28 @@ def test_a_reader_across_a_save_opens_what_stands_then(index):
     assert [id_ for id_, _ in found[0]] == list(range(5))
 
 
-def test_a_replaced_folder_that_stays_is_no_failure(index, monkeypatch):
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_replaced_folder_that_stays_is_no_failure(index, monkeypatch, swap):
     def remove(self, name):
-        if name.endswith(".replaced"):
+        if name.endswith(".staging" if swap else ".replaced"):
+            removals.append(name)
             raise OSError(5, "Input/output error")
         real(self, name)
 
-    real = Files.remove
+    removals, real = [], Files.remove
     monkeypatch.setattr(Files, "remove", remove)
+    if not swap:
+        monkeypatch.setattr(Files, "exchange", lambda self, one, other: False)
     other = Store.create(schema())
     add(other, vectors(1))
     other.save(index, overwrite=True)
+    assert removals
     assert_holds(Store.open(index, verify=True), [0], vectors(1))
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("call", range(4))
-def test_an_interrupted_save_leaves_one_index(index, monkeypatch, call, moment):
+@pytest.mark.parametrize(("swap", "call"), [*((True, call) for call in range(3)), *((False, call) for call in range(4))])
+def test_an_interrupted_save_leaves_one_index(index, monkeypatch, swap, call, moment):
     calls = []
 
     def interrupted(real):
@@ -193,15 +198,18 @@ def test_an_interrupted_save_leaves_one_index(index, monkeypatch, call, moment):
                 calls.append(arguments)
             if ours and len(calls) == call + 1 and moment == "before":
                 raise KeyboardInterrupt
-            real(self, *arguments)
+            found = real(self, *arguments)
             if ours and len(calls) == call + 1:
                 raise KeyboardInterrupt
+            return found
 
         return operation
 
     other = Store.create(schema())
     add(other, vectors(5, seed=3))
-    for name in ("make_folder", "rename", "sync_folder"):
+    if not swap:
+        monkeypatch.setattr(Files, "exchange", lambda self, one, other: False)
+    for name in ("make_folder", "rename", "sync_folder", *["exchange"] * swap):
         monkeypatch.setattr(Files, name, interrupted(getattr(Files, name)))
     with pytest.raises(KeyboardInterrupt):
         other.save(index, overwrite=True)
