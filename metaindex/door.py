@@ -7,6 +7,7 @@ float32 with the number of tokens of each document or query. Inner layers trust 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ from metaindex.codecs.base import LARGEST_NUMBER
 from metaindex.errors import FilterError, NonFiniteError, ShapeError
 
 MAX_ID_BYTES = 1024
+MAX_METADATA_DEPTH = 500  # every SQLite reads that
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escape, and not an escaped backslash before "u0000"
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _LARGEST_ID = 2**63 - 1
 
 # Lists of documents of different lengths are padded in runs of this many float32 numbers, so one long document among
@@ -160,15 +164,16 @@ def _id_list(values: Any, argument: str, kind: str | None) -> IdList:
     return IdList(ids(kept, argument, kind), np.array(places, dtype=np.int64), len(items))
 
 
-def metadata(values: Any) -> Iterator[str | None]:
-    """One JSON object as text, or ``None``, for each document; each is checked when it is reached.
+def metadata(values: Any, names: set[str]) -> Iterator[str | None]:
+    """One JSON object as text, or ``None``, for each document; each is checked, and its keys put into ``names``, when it is
+    reached.
 
     Raises:
-        TypeError: not dicts with text keys and JSON values. ValueError: NaN or infinity among them.
+        TypeError: not dicts with text keys and JSON values. ValueError: NaN, infinity, a NUL character or too many levels.
     """
     if isinstance(values, (Mapping, str, bytes)) or not isinstance(values, Iterable):
         raise TypeError(f"metadata: expected a list of one dict for each document, got {type(values).__name__}")
-    return (_json(item, number) for number, item in enumerate(values))
+    return (_json(item, number, names) for number, item in enumerate(values))
 
 
 def mask(value: Any, count: int) -> NDArray[np.bool_] | None:
@@ -350,7 +355,7 @@ def _text_ids(items: list[str], argument: str) -> NDArray:
     return array
 
 
-def _json(item: Any, number: int) -> str | None:
+def _json(item: Any, number: int, names: set[str]) -> str | None:
     if item is None:
         return None
     if not isinstance(item, Mapping) or not all(isinstance(key, str) for key in item):
@@ -358,8 +363,22 @@ def _json(item: Any, number: int) -> str | None:
     try:
         text = json.dumps(dict(item), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
+        if "\\u0000" in text and _NUL.search(text):
+            raise ValueError("expected text without NUL characters, which can't be compared; remove them")
+        if text.count("[") + text.count("{") > MAX_METADATA_DEPTH and _depth(text) > MAX_METADATA_DEPTH:
+            raise ValueError(f"expected at most {MAX_METADATA_DEPTH} levels of lists and dicts; flatten it")
+        names.update(item)
         return text
     except (ValueError, RecursionError) as error:
         raise ValueError(f"metadata[{number}]: {error}") from None
     except TypeError as error:
         raise TypeError(f"metadata[{number}]: expected JSON values: {error}") from None
+
+
+def _depth(text: str) -> int:
+    """How many lists and objects of a JSON text lie within each other."""
+    depth = deepest = 0
+    for found in _BRACKETS.finditer(text):
+        depth += (found[1] is not None) - (found[2] is not None)
+        deepest = max(deepest, depth)
+    return deepest

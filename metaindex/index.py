@@ -169,6 +169,25 @@ class MetaIndex:
             transaction.remove(known)
         return len(known)
 
+    def update_metadata(self, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None]) -> None:
+        """Replace the metadata of documents; ``None`` leaves a document without. Vectors and order stay as they are.
+
+        Args:
+            ids: N ids, each once.
+            metadata: N dicts of JSON values, or ``None``.
+
+        Raises:
+            UnknownIdError, DuplicateIdError: an id is unknown or given twice; nothing is changed then.
+            ShapeError, TypeError, ValueError: not one dict of JSON values for each id.
+        """
+        names: set[str] = set()
+        texts = list(door.metadata(metadata, names))
+        with self._store.transaction() as transaction:
+            chosen = door.ids(ids, kind=transaction.schema.id_kind)
+            if len(chosen) != len(texts):
+                raise ShapeError(f"metadata: expected {len(chosen)}, one for each id, got {len(texts)}")
+            transaction.update_metadata(chosen, texts, names)
+
     # searches
 
     def search(

@@ -22,7 +22,8 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
     """Add ``vectors`` with ``ids`` and ``metadata``, see ``MetaIndex.add``, and return the ids."""
     kind = transaction.schema.id_kind
     given = None if ids is None else door.ids(ids, kind=kind)
-    texts = None if metadata is None else door.metadata(metadata)
+    names: set[str] = set()
+    texts = None if metadata is None else door.metadata(metadata, names)
     added: list[NDArray] = []
     count = 0
     for batch in door.documents(vectors, lambda: _expected(transaction.schema)):
@@ -39,7 +40,7 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
                 f"metadata: expected one for each document, got {count - size + len(described)} for {count} or more"
             )
         transaction.set_schema(_grown(transaction.schema, batch, chosen))
-        transaction.add(batch.values, batch.lengths, chosen, described)
+        transaction.add(batch.values, batch.lengths, chosen, described, names)
         added.append(chosen)
         del batch  # before the next one is made
     if given is not None and len(given) > count:

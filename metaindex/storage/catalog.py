@@ -274,6 +274,26 @@ class Catalog:
         with self._usable() as connection:
             connection.executemany("INSERT INTO metadata VALUES (?1, ?2, ?3, NULL, row_checksum(?1, ?2, ?3, NULL))", rows)
 
+    def end_metadata(self, sequence: Iterable[int], commit: int) -> None:
+        """From ``commit`` on these documents have no metadata; what this very commit added, no snapshot shows."""
+        rows = [(commit, number) for number in sequence]
+        with self._usable() as connection:
+            connection.executemany("DELETE FROM metadata WHERE created = ?1 AND sequence = ?2", rows)
+            connection.executemany(
+                "UPDATE metadata SET removed = ?1, checksum = row_checksum(sequence, fields, created, ?1) "
+                "WHERE sequence = ?2 AND removed IS NULL",
+                rows,
+            )
+
+    def add_fields(self, names: Iterable[str]) -> None:
+        """Take down names of metadata fields, for the list of what can be filtered by."""
+        with self._usable() as connection:
+            connection.executemany("INSERT OR IGNORE INTO fields VALUES (?)", [(name,) for name in names])
+
+    def fields(self) -> list[str]:
+        """Every name of a metadata field that was ever used."""
+        return [name for (name,) in self._run("SELECT name FROM fields ORDER BY name")]
+
     def metadata(self, sequence: Sequence[int], commit: int) -> dict[int, str]:
         """The JSON texts that stood at ``commit``, by sequence number; documents without metadata are left out."""
         if not self._run("SELECT 1 FROM metadata LIMIT 1"):

@@ -194,6 +194,7 @@ def save(current: Current, catalog: Catalog, path: str | os.PathLike[str], *, ov
                     merge = Merge(group, schema)
                     place.write(number, merge.documents, merge.sources(), schema)
                     _copy_documents(merge, catalog, current.counters, written)
+                written.add_fields(catalog.fields())
                 for record in place.publish(range(len(groups))):
                     written.add_segment(record, counters.commit)
                 written.put(schema, counters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -76,8 +76,10 @@ class Transaction:
         lengths: NDArray[np.int32],
         ids: Ids,
         metadata: Sequence[str | None] | None = None,
+        names: Collection[str] = (),
     ) -> None:
-        """Add documents [N, T, d] of ``lengths`` [N], each 1..T, in this order; ``metadata`` are JSON texts.
+        """Add documents [N, T, d] of ``lengths`` [N], each 1..T, in this order; ``metadata`` are JSON texts of objects, and
+        ``names`` the keys in them.
 
         Raises:
             DuplicateIdError: an id is given twice or stands already; nothing is added.
@@ -96,12 +98,36 @@ class Transaction:
         if metadata is not None:
             described = ((number, text) for number, text in zip(numbers, metadata) if text is not None)
             self._catalog.add_metadata(described, self._counters.commit)
+            self._catalog.add_fields(names)
         next_id = self._counters.next_id if ids.dtype == object else max(self._counters.next_id, int(ids.max()) + 1)
         self._counters = self._counters._replace(next_sequence=numbers.stop, next_id=next_id)
         if self.schema.id_kind is None:
             self.schema = replace(self.schema, id_kind="text" if ids.dtype == object else "int")
         self._hold(tokens, lengths, np.arange(numbers.start, numbers.stop), ids)
         self._merge_small()
+
+    def update_metadata(self, ids: Ids, metadata: Sequence[str | None], names: Collection[str] = ()) -> None:
+        """Replace the metadata of documents by JSON texts of objects, whose keys are ``names``; ``None`` leaves them without.
+
+        Raises:
+            DuplicateIdError, UnknownIdError: an id is given twice or does not stand in the index; nothing is changed.
+        """
+        ids = as_array(ids)
+        if doubled := repeated(ids):
+            raise DuplicateIdError(f"ids: {doubled[0]!r} is given twice; give each document's metadata once")
+        if not len(ids):
+            return
+        at, rows = self._find_all(ids)
+        self._changed = True
+        numbers = np.empty(len(ids), np.int64)
+        for place in np.unique(at):
+            here = at == place
+            numbers[here] = self._held[place].segment.sequence[rows[here]]
+        commit = self._counters.commit
+        self._catalog.end_metadata(numbers.tolist(), commit)
+        described = ((number, text) for number, text in zip(numbers.tolist(), metadata) if text is not None)
+        self._catalog.add_metadata(described, commit)
+        self._catalog.add_fields(names)
 
     def remove(self, ids: Ids) -> None:
         """Remove documents.
@@ -112,9 +138,7 @@ class Transaction:
         ids = as_array(ids)
         if not len(ids):
             return
-        at, rows = self._find(ids)
-        if len(unknown := ids[at < 0]):
-            raise UnknownIdError(f"ids: {', '.join(map(repr, unknown.tolist()[:5]))} not in the index")
+        at, rows = self._find_all(ids)
         self._changed = True
         for place in np.unique(at):
             segment, removed = self._held[place]
@@ -172,6 +196,12 @@ class Transaction:
             self._place.discard(dropped)
             self._staged = [number for number in self._staged if number not in numbers]
             del replaced, merge  # a merge that follows must not hold what this one replaced
+
+    def _find_all(self, ids: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        at, rows = self._find(ids)
+        if len(unknown := ids[at < 0]):
+            raise UnknownIdError(f"ids: {', '.join(map(repr, unknown.tolist()[:5]))} not in the index")
+        return at, rows
 
     def _find(self, ids: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which held segment, and which of its rows, each id stands in; -1 where it does not."""
