@@ -14,7 +14,7 @@ from metaindex.execution import executor
 from metaindex.storage import catalog, folder, merge, pack, place, store, transaction
 
 _LOWERED = [
-    (merge, "MERGE_BYTES", 1024),
+    (merge, "MERGE_BYTES", 3000),
     (merge, "CHUNK_BYTES", 64),
     (folder, "SAVED_SEGMENT_BYTES", 512),
     (folder, "_BATCH", 5),
