@@ -191,12 +191,10 @@ def mask(value: Any, count: int) -> NDArray[np.bool_] | None:
 
 def filter_ids(value: Any, kind: str | None) -> NDArray:
     """The ids that a filter names, of the index's ``kind``. Raises FilterError."""
-    if isinstance(value, Mapping):
-        raise FilterError("filter: expected a list of ids or a boolean mask, got a dict; metadata fields can't be filtered by")
     try:
         return ids(value, "filter", kind)
     except TypeError as error:
-        raise FilterError(f"{error}; a filter is a list of ids or a boolean mask") from None
+        raise FilterError(f"{error}; a filter is a dict of fields, a list of ids or a boolean mask") from None
 
 
 def like(values: NDArray, model: Any) -> Any:

@@ -49,7 +49,7 @@ class ClosedError(MetaIndexError, ValueError):
 
 
 class ReadOnlyError(MetaIndexError, PermissionError):
-    """The index was opened for reading."""
+    """The index was opened for reading, or takes no more writes since a sync failed; the message says which."""
 
 
 class ForkedProcessError(MetaIndexError, RuntimeError):
@@ -57,7 +57,7 @@ class ForkedProcessError(MetaIndexError, RuntimeError):
 
 
 class IndexLockedError(MetaIndexError, BlockingIOError):
-    """Another process is writing to this index."""
+    """Another process, or another handle of this one, is writing to this index, or reads what is to be replaced or purged."""
 
 
 class NotAnIndexError(MetaIndexError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -32,6 +32,7 @@ from metaindex.scoring.request import Queries
 from metaindex.storage.schema import Schema
 from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.store import Store
+from metaindex.storage.where import parsed
 from metaindex.types import Budget, Levels
 
 
@@ -68,6 +69,8 @@ class MetaIndex:
         nested: whether every prefix of a document's tokens is an embedding of its own, as MetaEmbed trains them and ``nest``
             orders them. Stored; where it is False, a budget that truncates documents warns once.
         normalize: divide every document and query vector by its L2 norm. Stored.
+        fields: names of metadata fields that get an index, so that filters by them are fast among many documents: letters,
+            digits and underscores, at most 32. Any field can be filtered by.
         num_threads: threads of one search; as many as this process may use by default.
 
     Any number of threads may search beside one that writes; a search sees one commit from start to end.
@@ -84,6 +87,7 @@ class MetaIndex:
         path: str | os.PathLike[str] | None = None,
         nested: bool | None = None,
         normalize: bool = False,
+        fields: Sequence[str] | None = None,
         num_threads: int | None = None,
     ) -> None:
         doc_tokens = None if doc_tokens is None else integer("doc_tokens", doc_tokens)
@@ -95,6 +99,7 @@ class MetaIndex:
             codec=find_codec(codec).name,
             nested=None if nested is None else bool(nested),
             normalize=bool(normalize),
+            fields=_fields(fields),
         )
         threads = _threads(num_threads)
         self._serve(Store.create(schema, path, encode=compiled.encode), threads)
@@ -154,14 +159,22 @@ class MetaIndex:
             transaction.remove(transaction.known(np.unique(chosen)))
             return ingest(transaction, doc_vectors, chosen, metadata)
 
-    def remove(self, ids: Iterable[Any], *, missing: str = "raise") -> int:
-        """Remove documents by id and return how many there were.
+    def remove(self, ids: Iterable[Any] | None = None, *, filter: Any = None, missing: str = "raise") -> int:
+        """Remove documents by id, or those that a ``filter`` lets through, as in ``search``; return how many there were.
 
         Raises:
             UnknownIdError (a KeyError): an id is unknown, unless ``missing="ignore"``; nothing is removed then.
+            ValueError: both ids and filter, or neither. FilterError, ShapeError: the filter does not fit.
         """
         ignore = _ignores(missing)
+        if (ids is None) == (filter is None):
+            raise ValueError(f"ids, filter: expected one of them, got {'neither' if ids is None else 'both'}")
         with self._store.transaction() as transaction:
+            if filter is not None:
+                snapshot = self._store.snapshot  # what stands until this transaction ends
+                rows = self._kept(snapshot, transaction.schema, filter)
+                transaction.remove(snapshot.ids_at(rows))
+                return len(rows)
             chosen = np.unique(door.ids(ids, kind=transaction.schema.id_kind))
             known = transaction.known(chosen)
             if len(known) < len(chosen) and not ignore:
@@ -209,13 +222,21 @@ class MetaIndex:
             budget: ``(r_q, r_c)``, or one number for both sides, cut to each; everything by default. What has fewer tokens than
                 the budget uses all it has.
             candidates: let a scan of level 0 propose so many documents, and rank those at the budget.
-            filter: the ids to search among, or a boolean mask with one entry for each document in the order of iteration.
-                Applied before scoring.
+            filter: which documents to search among; applied before scoring. Ids; a boolean mask with one entry for each
+                document in the order of iteration; or a dict of metadata fields, see below, such as
+                ``{"lang": "en", "year": {"$gte": 2020}}``.
             plan: stages such as ``"(1,1)>4000 (4,8)>400 (16,64)"``, instead of budget and candidates.
             scorer: "auto" takes the first scorer that can; a name takes that one or raises BackendError.
 
         Returns:
             A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan.
+
+        A dict as filter lets documents through that meet all of its entries. A value means ``$eq``; operators are ``$eq $ne $gt
+        $gte $lt $lte $in $nin``, and ``$and`` and ``$or`` with lists of dicts. They work as in MongoDB: numbers compare with
+        numbers (``True`` and ``False`` are 1 and 0, integers beyond 64 bits are floats), text with text by code points, and
+        never one with the other. ``None`` equals null and a field that is missing. ``$ne`` and ``$nin`` let through all that
+        ``$eq`` and ``$in`` do not, documents without the field or without metadata included. Lists and dicts as stored values
+        equal nothing and are in no range. A key is a field's whole name; dots in it mean nothing.
 
         Raises:
             ShapeError, TypeError, ValueError, NonFiniteError, FilterError, PlanError: what was given does not fit.
@@ -419,18 +440,18 @@ class MetaIndex:
         expected = door.Expected("queries", ("B", "R", "d"), schema.query_tokens, schema.dim, found, schema.normalize)
         tokens = door.queries(queries, expected)
         encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
-        allow = None if filter is None else self._allow(snapshot, schema, filter)
-        return executor.Search(self._scorers, schema, snapshot, encoded, allow, scorer, self._threads)
+        kept = None if filter is None else self._kept(snapshot, schema, filter)
+        return executor.Search(self._scorers, schema, snapshot, encoded, kept, scorer, self._threads)
 
-    def _allow(self, snapshot: Snapshot, schema: Schema, filter: Any) -> NDArray[np.bool_]:
-        allow = np.zeros(snapshot.rows, dtype=bool)
+    def _kept(self, snapshot: Snapshot, schema: Schema, filter: Any) -> NDArray[np.int64]:
+        """The rows, rising, that a filter lets through."""
+        if isinstance(filter, Mapping):
+            return self._store.matching(snapshot, parsed(filter))
         mask = door.mask(filter, len(snapshot))
         if mask is not None:
-            allow[snapshot.order[mask]] = True
-            return allow
-        rows = self._store.locate(snapshot, door.filter_ids(filter, schema.id_kind))
-        allow[rows[rows >= 0]] = True
-        return allow
+            return np.sort(snapshot.order[mask])
+        rows = np.unique(self._store.locate(snapshot, door.filter_ids(filter, schema.id_kind)))
+        return rows[rows >= 0]
 
     def _budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
         resolved = Budget.resolve(budget, *_sides(search, _named(budget, None)))
@@ -477,6 +498,14 @@ def _threads(num_threads: int | None) -> int:
     if num_threads is not None:
         return integer("num_threads", num_threads, most=1024)
     return usable_cores()
+
+
+def _fields(names: Any) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise TypeError(f"fields: expected a list of names, got {type(names).__name__}")
+    return tuple(names)
 
 
 def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:

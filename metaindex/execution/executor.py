@@ -34,14 +34,14 @@ _SPARSE = 1 / 8
 class Search:
     """One batch of queries against one snapshot.
 
-    ``allow``: bool [rows], which documents a filter lets through; ``None`` for all. ``scorer``: a name, or ``"auto"``.
+    ``kept``: int64, the rows that a filter lets through, alive and rising; ``None`` for all. ``scorer``: a name, or ``"auto"``.
     """
 
     registry: Registry
     schema: Schema
     snapshot: Snapshot
     queries: Queries
-    allow: NDArray[np.bool_] | None = None
+    kept: NDArray[np.int64] | None = None
     scorer: str = "auto"
     num_threads: int = 1
 
@@ -56,22 +56,23 @@ class Search:
     @cached_property
     def allowed(self) -> NDArray[np.bool_] | None:
         """Which rows may be answered: alive and let through by the filter; ``None`` for all."""
-        alive = self.snapshot.alive
-        if self.allow is None or alive is None:
-            return alive if self.allow is None else self.allow
-        return alive & self.allow
+        if self.kept is None:
+            return self.snapshot.alive
+        allowed = np.zeros(self.snapshot.rows, dtype=bool)
+        allowed[self.kept] = True
+        return allowed
 
     @cached_property
     def available(self) -> int:
         """How many rows may be answered."""
-        return self.snapshot.rows if self.allowed is None else int(np.count_nonzero(self.allowed))
+        return len(self.snapshot) if self.kept is None else len(self.kept)
 
     @cached_property
     def sources(self) -> NDArray[np.int64] | None:
         """The candidates [1, C] of a first stage that reads allowed rows one by one; ``None`` where it scans."""
-        if self.allowed is None or self.available >= _SPARSE * self.snapshot.rows:
+        if self.available >= _SPARSE * self.snapshot.rows:
             return None
-        return np.flatnonzero(self.allowed)[None, :]
+        return (np.sort(self.snapshot.order) if self.kept is None else self.kept)[None, :]
 
     def request(self, budget: Budget, candidates: NDArray[np.int64] | None, k: int | None) -> ScoreRequest:
         # Candidates come from allowed rows already, so only a scan needs the mask.

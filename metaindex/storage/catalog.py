@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.errors import ClosedError, CorruptIndexError, NotAnIndexError, UnsupportedFormatError
+from metaindex.errors import ClosedError, CorruptIndexError, MetaIndexError, NotAnIndexError, UnsupportedFormatError
 from metaindex.storage.database import NAME, checksum, connect, translated
 from metaindex.storage.files import Files, Written
 from metaindex.storage.schema import FORMAT_VERSION, Schema
+from metaindex.storage.where import expression, literal
 
 APPLICATION_ID = 0x4D544958  # "MTIX"
 _TABLES = (
@@ -95,9 +96,11 @@ class Catalog:
         catalog = cls(files, writable=True, new=True)
         catalog._run(f"PRAGMA application_id = {APPLICATION_ID}")
         catalog._run(f"PRAGMA user_version = {FORMAT_VERSION}")
+        if schema.fields:  # see database.connect; what is in this file, this process puts there
+            catalog._run("PRAGMA trusted_schema = ON")
         with catalog.transaction():
-            for table in _TABLES:
-                catalog._run(table)
+            for sql in (*_TABLES, *_indexes(schema)):
+                catalog._run(sql)
             catalog.put(schema, Counters())
         return catalog
 
@@ -113,7 +116,8 @@ class Catalog:
         catalog = cls(files, writable=writable)
         try:
             found = {sql for (sql,) in catalog._run("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-            if found != set(_TABLES):  # nothing else can hide in it: no view, no trigger, no expression
+            # Nothing else can hide in it: no view, no trigger, no other expression.
+            if not found.issuperset(_TABLES) or found != {*_TABLES, *_indexes(catalog._schema())}:
                 raise CorruptIndexError(f"{files.path(NAME)}: its tables are not those of an index; restore it from a copy")
         except BaseException:
             catalog.close()
@@ -234,6 +238,10 @@ class Catalog:
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
         self._run("INSERT OR REPLACE INTO meta VALUES ('checksum', ?)", (str(self._state_checksum()),))
 
+    def _schema(self) -> Schema:
+        found = self._run("SELECT value FROM meta WHERE key = 'schema'")
+        return Schema.from_json(found[0][0] if found else "")
+
     def _state_checksum(self) -> int:
         """Over every row that says what the index is; documents and metadata have one for each row."""
         tables = (
@@ -294,6 +302,11 @@ class Catalog:
         """Every name of a metadata field that was ever used."""
         return [name for (name,) in self._run("SELECT name FROM fields ORDER BY name")]
 
+    def matching(self, sql: str, values: Sequence[Any]) -> NDArray[np.int64]:
+        """The sequence numbers that a query of ``metaindex.storage.where`` finds, rising."""
+        found = self._run(sql, values)
+        return np.sort(np.fromiter((number for (number,) in found), np.int64, len(found)))
+
     def metadata(self, sequence: Sequence[int], commit: int) -> dict[int, str]:
         """The JSON texts that stood at ``commit``, by sequence number; documents without metadata are left out."""
         if not self._run("SELECT 1 FROM metadata LIMIT 1"):
@@ -327,7 +340,12 @@ class Catalog:
     def erase(self) -> None:
         """Write the file anew, so that nothing of what was deleted is left in it. Outside of transactions only."""
         self._run("PRAGMA secure_delete = ON")
-        self._run("VACUUM")
+        self._run("PRAGMA cache_spill = ON")  # nobody reads meanwhile, so it need not all be in memory
+        try:
+            self._run("VACUUM")
+        finally:
+            with suppress(OSError, MetaIndexError):
+                self._run("PRAGMA cache_spill = OFF")
 
     def copy_to(self, files: Files) -> None:
         """Copy the last commit to a new catalog in another folder."""
@@ -366,6 +384,14 @@ def _leave_connections_to_the_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_connections_to_the_parent)
+
+
+def _indexes(schema: Schema) -> tuple[str, ...]:
+    """One for each declared field. Only names that the schema has checked come into the text of SQL."""
+    return tuple(
+        f"CREATE INDEX metadata_field_{number} ON metadata ({expression(literal(name))}, removed, created)"
+        for number, name in enumerate(schema.fields)
+    )
 
 
 def _count(value: Any, most: int = _COUNTS_MAX) -> int:

@@ -35,7 +35,7 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         # A reader takes write access where it has it: only so can SQLite undo what a killed writer left half done.
         mode = "rwc" if new else "rw" if writable or os.access(name, os.W_OK) else "ro"
         target = f"file://{quote(os.fsencode(name))}?mode={mode}"
-    settings = ["trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = OFF", "temp_store = MEMORY"]
+    settings = ["cell_size_check = ON", "foreign_keys = OFF", "temp_store = MEMORY"]
     if files is not None and writable:
         # Spilling would lock readers out while a long addition is still under way.
         settings += ["synchronous = FULL", "cache_spill = OFF"]
@@ -47,11 +47,25 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         connection = sqlite3.connect(target, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
         row_checksum = _row_checksum if files is not None else lambda *columns: 0  # memory is trusted, and bytes are dear
         connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
+        _distrust(connection)
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
     except sqlite3.Error as error:
         raise translated(error, name) from None
     return connection
+
+
+def _distrust(connection: sqlite3.Connection) -> None:
+    """Don't let the file call functions; but some versions of SQLite count JSON among those, which indexes of fields need.
+
+    Reading a schema runs nothing of it, and the catalog is closed again unless its texts are those that this package writes.
+    """
+    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        if "unsafe use of json_" in str(error):
+            connection.execute("PRAGMA trusted_schema = ON")
 
 
 def checksum(values: Any) -> int:

@@ -1,4 +1,4 @@
-"""The one place that touches files: every open, read, map, write, sync, rename, removal and lock of an index goes through here.
+"""The one place that touches files: whatever is opened, read, mapped, written, synced, linked, moved, removed or locked.
 
 The catalog is the exception: SQLite alone opens it. POSIX locks belong to the process, and closing any descriptor of a file
 drops all that the process holds on it, those of SQLite's own connections too. So ``Files`` takes no name ``catalog.sqlite``.
@@ -195,6 +195,18 @@ class Files:
             lock.forget()
             raise
         return lock
+
+    def holders(self, name: str) -> set[int]:
+        """The processes that hold a lock on a file, as far as the system tells."""
+        with self._open(name, _READ) as (fd, _):
+            status = os.fstat(fd)
+        where = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        try:
+            with open("/proc/locks") as locks:
+                found = [line.split() for line in locks]
+        except OSError:
+            return set()
+        return {int(words[4]) for words in found if words[1:2] == ["FLOCK"] and words[5:6] == [where]} - {0, -1}
 
     def note(self, name: str, text: str) -> None:
         """Replace the content of a small file in place; nothing depends on it."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metaindex.storage.merge import Merge
 
 LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
+_SHORT_SECONDS = 1.0
 
 
 class Documents(NamedTuple):
@@ -66,8 +67,11 @@ class Place(Protocol):
     def retire(self, segments: Sequence[Segment]) -> None:
         """These segments are no longer part of the index; snapshots may still use them."""
 
-    def alone(self) -> AbstractContextManager[bool]:
-        """Whether no other handle reads the index; while the block runs, none can begin to."""
+    def alone(self, *, long: bool = False) -> AbstractContextManager[bool]:
+        """Whether no other handle reads the index; while the block runs, none can begin to.
+
+        One thread at a time may stay ``long``; blocks that others enter meanwhile are part of it.
+        """
 
     def purge(self, named: Iterable[int]) -> None:
         """Unlink all segments but those ``named``, now; a snapshot that uses a retired one can go on.
@@ -101,7 +105,7 @@ class MemoryPlace:
     def retire(self, segments: Sequence[Segment]) -> None:
         pass
 
-    def alone(self) -> AbstractContextManager[bool]:
+    def alone(self, *, long: bool = False) -> AbstractContextManager[bool]:
         return nullcontext(True)
 
     def purge(self, named: Iterable[int]) -> None:
@@ -253,20 +257,23 @@ class FolderPlace:
                 self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        if self._alone:  # a purge of this handle holds the lock
+    def alone(self, *, long: bool = False) -> Iterator[bool]:
+        if self._alone:
             yield True
             return
         lock = None
-        with suppress(BlockingIOError):
-            lock = self._files.lock(READERS)
-        self._alone = lock is not None
+        with suppress(BlockingIOError):  # a short hold by another thread is worth waiting for
+            lock = self._files.lock(READERS, wait=_SHORT_SECONDS if long else 0)
+        if lock is None:
+            yield False
+            return
         try:
-            yield self._alone
+            self._alone = long
+            yield True
         finally:
-            if lock is not None:
+            if long:
                 self._alone = False
-                lock.release()
+            lock.release()
 
     def purge(self, named: Iterable[int]) -> None:
         for segment in list(self._retired):

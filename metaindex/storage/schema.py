@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from metaindex.types import Levels
 
 FORMAT_VERSION = 1
 MOST_LEVELS = 99
+MOST_FIELDS = 32
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # what may stand in the text of the catalog's SQL
 MOST_DIMENSIONS = 1 << 17  # sums of int8 products stay within 32 bits
 IdKind = Literal["int", "text"]
 
@@ -24,7 +27,8 @@ class Schema:
 
     ``dim`` is d, ``None`` until known. ``doc_tokens`` is T where it is fixed; ``None`` lets longer documents add levels.
     ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
-    ``None`` when nobody said. ``id_kind`` is ``None`` until the first document.
+    ``None`` when nobody said. ``id_kind`` is ``None`` until the first document. ``fields`` are the metadata fields
+    that have an index.
     """
 
     dim: int | None
@@ -35,6 +39,7 @@ class Schema:
     nested: bool | None = None
     normalize: bool = False
     id_kind: IdKind | None = None
+    fields: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -56,6 +61,7 @@ class Schema:
         try:
             fields = json.loads(text)
             fields["levels"] = Levels.of(fields["levels"])
+            fields["fields"] = tuple(fields["fields"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CorruptIndexError(f"catalog.sqlite: the schema is damaged ({error}); restore the index from a copy") from None
@@ -74,9 +80,15 @@ def _checks(schema: Schema) -> dict[str, tuple[bool, str]]:
         "nested": (schema.nested is None or isinstance(schema.nested, bool), "True, False or None"),
         "normalize": (isinstance(schema.normalize, bool), "True or False"),
         "id_kind": (schema.id_kind in (None, "int", "text"), "int or text"),
+        "fields": (_are_fields(schema.fields), f"at most {MOST_FIELDS} different names of letters, digits and underscores"),
         "format_version": (schema.format_version == FORMAT_VERSION, str(FORMAT_VERSION)),
     }
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+
+
+def _are_fields(names: Any) -> bool:
+    named = isinstance(names, tuple) and all(isinstance(name, str) and _FIELD.fullmatch(name) for name in names)
+    return named and len(names) == len(set(names)) <= MOST_FIELDS

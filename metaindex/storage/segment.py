@@ -59,3 +59,8 @@ class Segment:
     def id_lookup(self) -> IdLookup:
         """Where each id stands in this segment."""
         return lookup(self.ids)
+
+    @cached_property
+    def sequence_lookup(self) -> IdLookup:
+        """Where the document of each place in the order of addition stands in this segment."""
+        return self.id_lookup if self.ids is self.sequence else lookup(self.sequence)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.storage.ids import IdLookup, lookup
+from metaindex.storage.matches import Matches
 from metaindex.storage.segment import Segment
 from metaindex.types import Levels
 
@@ -64,6 +65,20 @@ class Snapshot:
             return lookup(ids)
         rows = np.flatnonzero(self.alive)
         return lookup(ids[rows], rows)
+
+    @cached_property
+    def matches(self) -> Matches:
+        """What filters let through of this snapshot."""
+        return Matches()
+
+    def rows_of(self, sequence: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows, rising, of those documents of ``sequence`` that are alive."""
+        found = [np.empty(0, np.int64)]
+        for first, segment in zip(self.first_rows, self.segments):
+            rows = segment.sequence_lookup.find(sequence)
+            found.append(np.sort(rows[rows >= 0]) + first)
+        rows = np.concatenate(found)
+        return rows if self.alive is None else rows[self.alive[rows]]
 
     @cached_property
     def shortest(self) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from metaindex.errors import (
     ClosedError,
     CorruptIndexError,
+    FilterError,
     ForkedProcessError,
     IndexLockedError,
     MetaIndexError,
@@ -35,10 +36,12 @@ from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.transaction import Current, Transaction
+from metaindex.storage.where import Condition, fields, query
 
 __all__ = ["Store", "Transaction"]
 
 _FEW_LOOKUPS = 256
+_FEW_FIELDS = 20
 
 
 class Store:
@@ -247,6 +250,33 @@ class Store:
         texts = self._catalog.metadata(sequence, snapshot.number)
         return [json.loads(texts[number]) if number in texts else None for number in sequence]
 
+    def matching(self, snapshot: Snapshot, condition: Condition) -> NDArray[np.int64]:
+        """The rows, rising, of the documents in ``snapshot`` whose metadata meet ``condition``; not to be written to.
+
+        Raises:
+            FilterError: it names a field that no document ever had, while others are there.
+        """
+        schema = self._now().schema
+        asked = query(condition, schema.fields)
+        rows = snapshot.matches.get(asked)
+        if rows is None:
+            self._check_fields(fields(condition), schema)
+            rows = snapshot.rows_of(self._catalog.matching(asked.sql, (snapshot.number, *asked.values)))
+            if asked.excludes:
+                others = np.ones(snapshot.rows, bool) if snapshot.alive is None else snapshot.alive.copy()
+                others[rows] = False
+                rows = np.flatnonzero(others)
+            rows.flags.writeable = False
+            snapshot.matches.put(asked, rows)
+        return rows
+
+    def _check_fields(self, asked: set[str], schema: Schema) -> None:
+        used = self._catalog.fields()
+        known = sorted({*used, *schema.fields})
+        if used and (unknown := sorted(asked.difference(known))):
+            listed = ", ".join(map(repr, known[:_FEW_FIELDS])) + (", ..." if len(known) > _FEW_FIELDS else "")
+            raise FilterError(f"filter: no document has a field {unknown[0]!r}; fields are {listed}")
+
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write what stands now to a new folder, without removed documents and in few segments.
 
@@ -279,9 +309,9 @@ class Store:
             with self.transaction() as transaction:
                 self._compact(transaction)
             return
-        with self._purging, self._place.alone() as alone:
+        with self._purging, self._place.alone(long=True) as alone:
             if not alone:
-                raise IndexLockedError(f"{self.path}: others read it, and may see what is to be purged; close them first")
+                raise IndexLockedError(f"{self.path}: {self._readers()}; what they see can't be purged; close them first")
             with self.transaction() as transaction:
                 self._refuse_older_snapshots()
                 self._compact(transaction)
@@ -302,6 +332,11 @@ class Store:
         with self._place.alone() as alone:
             if alone:
                 transaction.drop_history(min(snapshot.number for snapshot in self._snapshots))
+
+    def _readers(self) -> str:
+        holders = set() if self._files is None else self._files.holders(READERS)
+        named = [f"process {one}" if one != os.getpid() else f"a handle of this process ({one})" for one in sorted(holders)]
+        return f"it is read by {', '.join(named)}" if named else "others read it"
 
     def _refuse_older_snapshots(self) -> None:
         last = self._now().counters.commit
@@ -398,8 +433,9 @@ def _verify(files: Files, catalog: Catalog, state: State, place: FolderPlace) ->
 
 
 def _lookup_bytes(snapshot: Snapshot) -> int:
-    """What the lookups of ids take that were made so far."""
-    made = [vars(one)["id_lookup"] for one in (snapshot, *snapshot.segments) if "id_lookup" in vars(one)]
+    """What the lookups take that were made so far."""
+    held = (snapshot, *snapshot.segments)
+    made = [vars(one)[name] for one in held for name in ("id_lookup", "sequence_lookup", "matches") if name in vars(one)]
     return sum({id(lookup): lookup.nbytes for lookup in made}.values())
 
 

@@ -333,12 +333,70 @@ def test_ids_and_metadata_at_their_limits(vectors):
 
 def test_filters(index, query, scorer):
     unchanged(index, query, scorer, lambda: index.search(query, filter=np.ones(3, bool)), ShapeError, "mask of shape (20,)")
-    unchanged(
-        index, query, scorer, lambda: index.search(query, filter={"lang": "en"}), FilterError, "list of ids or a boolean mask"
-    )
     unchanged(index, query, scorer, lambda: index.search(query, filter=["a"]), FilterError, "this index has int ids")
-    unchanged(index, query, scorer, lambda: index.search(query, filter=[1.5]), FilterError, "list of ids or a boolean mask")
+    unchanged(index, query, scorer, lambda: index.search(query, filter=[1.5]), FilterError, "a dict of fields, a list of ids")
     assert (index.search(query, 3, filter=[], scorer=scorer).ids == -1).all()
+
+
+LONG = {"$or": [{"lang": {"$gt": 1}}] * 401}
+DEEP = {"lang": 1}
+for _ in range(21):
+    DEEP = {"$and": [{"lang": 1}, {"$or": [DEEP, {"lang": 2}]}]}
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ({"lnag": "en"}, "no document has a field 'lnag'; fields are 'lang', 'year'"),
+        ({"year": {"$regex": "x"}}, "unknown operator '$regex' for 'year'; expected $eq, $ne, $gt"),
+        ({"year": {"gt": 1}}, "unknown operator 'gt'"),
+        ({"year": {1: 1}}, "unknown operator int"),
+        ({"year": {"$or": [{"$gt": 1}]}}, "unknown operator '$or'"),
+        ({"$gt": 1}, "'$gt' can't stand in place of a field"),
+        ({"$nor": [{"year": 1}]}, "'$nor' can't stand in place of a field; operators are $eq"),
+        ({"year": {}}, "got an empty dict"),
+        ({"$and": []}, "at least one dict for $and, got an empty list"),
+        ({"$or": ()}, "at least one dict for $or, got an empty list"),
+        ({"$or": {"year": 1}}, "at least one dict for $or, got a dict"),
+        ({"$or": [1]}, "expected a dict of fields, got int"),
+        ({"year": {"$in": 1}}, "expected a list for $in of 'year', got a int"),
+        ({"year": {"$nin": "12"}}, "expected a list for $nin"),
+        ({"year": {"$in": [[1]]}}, "got a list"),
+        ({"year": {"$in": list(range(10_001))}}, "10,000 values in lists"),
+        ({"year": [1]}, "expected text, a number, True, False or None for $eq of 'year', got a list"),
+        ({"year": {"$eq": {"a": 1}}}, "got a dict"),
+        ({"year": b"1"}, "got a bytes"),
+        ({"year": object()}, "got a object"),
+        ({"year": {"$gt": None}}, "expected text or a number for $gt of 'year', got None"),
+        ({"year": float("nan")}, "expected a finite number"),
+        ({"year": np.float32("inf")}, "expected a finite number"),
+        ({"year": {"$in": [float("-inf")]}}, "expected a finite number"),
+        ({"year": 10**5000}, "too many digits"),
+        ({"lang": "a\0b"}, "expected text without NUL"),
+        ({"lang": "\ud800"}, "expected text without NUL that UTF-8 can hold"),
+        ({1: 1}, "expected names of fields, got a int"),
+        ({None: 1}, "expected names of fields"),
+        ({"": 1}, "a field named '' can't"),
+        ({'la"ng': 1}, "can't be filtered by"),
+        ({"la\0ng": 1}, "can't be filtered by"),
+        ({"\ud800": 1}, "can't be filtered by"),
+        ({"x\ny": 1}, "no document has a field 'x\\ny'"),
+        (LONG, "at most 400 comparisons"),
+        (DEEP, "at most 20 deep"),
+    ],
+)
+def test_filters_by_metadata(scorer, query, vectors, condition, message):
+    index = MetaIndex()
+    index.add(vectors, metadata=[{"lang": "en", "year": number} for number in range(20)])
+    unchanged(index, query, scorer, lambda: index.search(query, filter=condition), FilterError, message)
+    unchanged(index, query, scorer, lambda: index.remove(filter=condition), FilterError, message)
+
+
+def test_what_to_remove(index, query, scorer):
+    unchanged(index, query, scorer, lambda: index.remove(), ValueError, "got neither")
+    unchanged(index, query, scorer, lambda: index.remove([1], filter=[1]), ValueError, "got both")
+    unchanged(index, query, scorer, lambda: index.remove(filter=np.ones(3, bool)), ShapeError, "mask of shape (20,)")
+    unchanged(index, query, scorer, lambda: index.remove(filter=["a"]), FilterError, "this index has int ids")
 
 
 def test_an_unknown_scorer(index, query, scorer):

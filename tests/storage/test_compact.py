@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -15,6 +17,7 @@ import pytest
 from metaindex import MetaIndex
 from metaindex.errors import IndexLockedError, ReadOnlyError
 from metaindex.storage import folder
+from metaindex.storage.files import Files
 from metaindex.storage.store import Store
 from tests.storage.support import add, assert_holds, content, full, ragged, schema, vectors
 
@@ -160,13 +163,67 @@ def test_a_reader_keeps_its_history(tmp_path):
         assert rows(tmp_path / "index", "documents") == 30
         assert_holds(reader, kept, documents)
         assert [one["n"] for one in reader.metadata(reader.snapshot, reader.snapshot.order)] == kept
-        with pytest.raises(IndexLockedError, match="others read it"):
+        with pytest.raises(IndexLockedError, match="close them first"):
             store.compact(purge=True)
         reader.refresh()
         assert_holds(reader, kept[1:], documents[1:])
     store.compact()
     assert rows(tmp_path / "index", "documents") == 19
     assert len(os.listdir(tmp_path / "index" / "segments")) == 1
+
+
+def test_a_purge_names_who_reads(tmp_path):
+    store, _, _ = filled(tmp_path / "index")
+    with closing(Store.open(tmp_path / "index")) as reader:
+        if os.getpid() not in (holders := reader.files.holders("readers")):
+            pytest.skip("/proc/locks does not tell of locks on this file system")
+        assert holders == {os.getpid()}
+        with pytest.raises(IndexLockedError, match=rf"read by a handle of this process \({os.getpid()}\)"):
+            store.compact(purge=True)
+    command = "import sys; from metaindex import MetaIndex; index = MetaIndex.open(sys.argv[1]); print(1, flush=True); input()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", command, tmp_path / "index"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with reader:
+        assert reader.stdout.readline() == "1\n"
+        with pytest.raises(IndexLockedError, match=f"read by process {reader.pid};"):
+            store.compact(purge=True)
+        reader.communicate("\n")
+    assert reader.returncode == 0
+    store.compact(purge=True)
+
+
+def test_a_purge_waits_for_another_thread_that_cleans(tmp_path, monkeypatch):
+    store, kept, documents = filled(tmp_path / "index")
+    waits, real, failed = threading.Event(), Files.lock, []
+
+    def lock(self, name, **options):
+        if options.get("wait"):
+            waits.set()
+        return real(self, name, **options)
+
+    def purge():
+        try:
+            store.compact(purge=True)
+        except BaseException as error:
+            failed.append(error)
+
+    monkeypatch.setattr(Files, "lock", lock)
+    thread = threading.Thread(target=purge)
+    with store._place.alone() as alone:
+        assert alone
+        thread.start()
+        assert waits.wait(30)
+        with store._place.alone() as twice:
+            assert not twice
+    thread.join()
+    assert failed == []
+    assert_holds(store, kept, documents)
+    with store._place.alone(long=True) as alone, store._place.alone() as inside:
+        assert (alone, inside) == (True, True)
+        with pytest.raises(BlockingIOError):
+            real(store.files, "readers", shared=True)
+    real(store.files, "readers").release()
 
 
 def marked(path):
@@ -177,7 +234,7 @@ def marked(path):
     ids = [f"id-{n}" for n in range(40)]
     ids[7] = SECRET.decode() + "-id"
     described = [{"text": f"about {n}"} for n in range(40)]
-    described[7] = {"text": SECRET.decode() + "-metadata"}
+    described[7] = {SECRET.decode() + "-field": SECRET.decode() + "-metadata"}
     store = Store.create(schema(dim=10, codec="float32"), path)
     for start in range(0, 40, 20):
         part = slice(start, start + 20)
@@ -190,7 +247,9 @@ def test_purge_leaves_no_byte(tmp_path):
     store, secret = marked(path)
     store._catalog._run("PRAGMA secure_delete = OFF")  # as most builds of SQLite have it
     assert every_byte(path).count(SECRET) >= 4
-    remove(store, [secret])
+    with store.transaction() as transaction:
+        store._catalog._run("INSERT INTO fields VALUES ('text'), (?)", (SECRET.decode() + "-field",))
+        transaction.remove([secret])
     assert SECRET in every_byte(path), "removing alone leaves the bytes, or this test would show nothing"
     store.compact()
     assert SECRET in every_byte(path), "the catalog's free pages still hold the metadata"
@@ -199,6 +258,7 @@ def test_purge_leaves_no_byte(tmp_path):
     assert os.listdir(path / "tmp") == []
     assert sorted(os.listdir(path)) == ["catalog.sqlite", "lock", "readers", "segments", "tmp"]
     assert len(os.listdir(path / "segments")) == len(store.snapshot.segments) == 1
+    assert rows(path, "fields") == 1
     store.close()
     assert len(content(Store.open(path, verify=True))) == 39
 

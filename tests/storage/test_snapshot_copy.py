@@ -169,7 +169,7 @@ def test_segments_stay_while_they_are_linked(index, tmp_path, monkeypatch):
 
     def link(self, name, source):
         if name.endswith("documents.safetensors") and "00000000" in name:
-            with pytest.raises(IndexLockedError, match="others read it"):
+            with pytest.raises(IndexLockedError, match="close them first"):
                 store.compact(purge=True)
             store.compact()
         real(self, name, source)
