@@ -43,6 +43,7 @@ _SEEDS = st.integers(0, 2**16 - 1)
 _R = 3
 _MOST_TOKENS = 8
 _MARK = "unmistakable-"
+_FIELDS = {"lang", "year", "score", "mark", "nested"}
 _LANGUAGES = ("de", "en", "fr")
 _KILLED = 9
 
@@ -174,8 +175,11 @@ class IndexMachine(RuleBasedStateMachine):
             "year": lambda: int(rng.integers(2017, 2025)),
             "score": lambda: round(float(rng.random()), 2),
             "mark": lambda: _MARK,
+            "nested": lambda: 1,
         }
-        value = values[name]
+        value = values[name] if rng.random() < 0.9 else values["lang"]
+        if rng.random() < 0.1:
+            return {name: [None, {"$eq": None}, {"$ne": None}, {"$nin": [None, value()]}][rng.integers(4)]}
         operator = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$and", "$or", "plain")[rng.integers(11)]
         if operator in ("$and", "$or"):
             if depth == 2:
@@ -190,7 +194,7 @@ class IndexMachine(RuleBasedStateMachine):
         return {name: {operator: value()}}
 
     def _usable_names(self) -> list[str]:
-        return sorted(self.model.names & {"lang", "year", "score", "mark"})
+        return sorted(self.model.names & _FIELDS)
 
     # writes
 
@@ -244,8 +248,8 @@ class IndexMachine(RuleBasedStateMachine):
         if not (names := self._usable_names()):
             return
         self._hit("remove by filter")
-        condition = {"$and": [self._condition(rng, names), {names[0]: {"$gte" if rng.random() < 0.5 else "$eq": "en"}}]}
-        if names[0] in ("year", "score"):
+        condition = {"$and": [self._condition(rng, names), {"mark": {"$lt": f"{_MARK}{self.made * rng.random():.0f}"}}]}
+        if "mark" not in names:
             condition = self._condition(rng, names)
         assert self.index.remove(filter=condition) == self.model.remove(self.model.matching(condition)), condition
 
@@ -433,7 +437,7 @@ class IndexMachine(RuleBasedStateMachine):
             model = self.model.copy()
             self.readers[at] = reader, model
         assert_same(reader, model)
-        condition = self._condition(rng, names) if (names := sorted(model.names & {"lang", "year", "score"})) else None
+        condition = self._condition(rng, names) if (names := sorted(model.names & _FIELDS)) else None
         self._search(reader, model, rng, "budget")
         if condition is not None:
             self._search(reader, model, rng, "candidates", condition, model.matching(condition))

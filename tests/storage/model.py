@@ -134,13 +134,12 @@ def _holds(metadata: dict[str, Any], name: str, operator: str, bound: Any) -> bo
     value = metadata.get(name)
     if operator in ("$ne", "$nin"):
         return not _holds(metadata, name, {"$ne": "$eq", "$nin": "$in"}[operator], bound)
-    if value is None:
-        return False
     if operator == "$in":
-        return value in bound
+        return any(_holds(metadata, name, "$eq", each) for each in bound)
     if operator == "$eq":
-        return bool(value == bound)
-    return isinstance(value, str) == isinstance(bound, str) and bool(_COMPARISONS[operator](value, bound))
+        return value is None if bound is None else bool(value == bound)
+    comparable = isinstance(value, (str, int, float)) and isinstance(value, str) == isinstance(bound, str)
+    return comparable and bool(_COMPARISONS[operator](value, bound))
 
 
 class Step(NamedTuple):
