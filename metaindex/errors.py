@@ -72,5 +72,16 @@ class CorruptIndexError(MetaIndexError, RuntimeError):
     """A file of the index is missing, truncated or changed."""
 
 
+class CapacityError(MetaIndexError, MemoryError):
+    """Vectors don't fit into the memory that they may take: ``needed`` and ``free`` are bytes, ``advice`` says what helps."""
+
+    def __init__(self, what: str, needed: int, free: int, advice: str) -> None:
+        super().__init__(what, needed, free, advice)
+        self.what, self.needed, self.free, self.advice = what, needed, free, advice
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.needed:,} bytes are needed, {self.free:,} are free; {self.advice}"
+
+
 class MissingDependencyError(MetaIndexError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""

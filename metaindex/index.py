@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from metaindex import door
 from metaindex.checks import integer, usable_cores
-from metaindex.codecs import Codec, compiled
 from metaindex.codecs import codec as find_codec
+from metaindex.codecs import compiled
 from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.explain import Explanation, explain
+from metaindex.execution.windows import tokens_at
 from metaindex.ingest import ingest
 from metaindex.planning.choose import as_plan, chosen_plan
 from metaindex.planning.plan import Plan, Step
@@ -26,7 +27,7 @@ from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
 from metaindex.result import SearchResult
 from metaindex.scoring.cpu import CpuScorer
-from metaindex.scoring.reference import ReferenceScorer, document_tokens
+from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries
 from metaindex.storage.schema import Schema
@@ -71,6 +72,9 @@ class MetaIndex:
         normalize: divide every document and query vector by its L2 norm. Stored.
         fields: names of metadata fields that get an index, so that filters by them are fast among many documents: letters,
             digits and underscores, at most 32. Any field can be filtered by.
+        memory_limit: the bytes of vectors that may be in memory. An index with a ``path`` maps its files by default; under a
+            limit it reads them, keeps what fits and streams the rest, with the same results. In memory, an ``add`` that would
+            exceed it raises CapacityError. What an ``add`` encodes, one batch at a time, is not counted.
         num_threads: threads of one search; as many as this process may use by default.
 
     Any number of threads may search beside one that writes; a search sees one commit from start to end.
@@ -89,6 +93,7 @@ class MetaIndex:
         normalize: bool = False,
         fields: Sequence[str] | None = None,
         num_threads: int | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         doc_tokens = None if doc_tokens is None else integer("doc_tokens", doc_tokens)
         schema = Schema(
@@ -102,23 +107,32 @@ class MetaIndex:
             fields=_fields(fields),
         )
         threads = _threads(num_threads)
-        self._serve(Store.create(schema, path, encode=compiled.encode), threads)
+        limit = _limit(memory_limit)
+        self._serve(Store.create(schema, path, encode=compiled.encode, memory_limit=limit), threads)
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False, num_threads: int | None = None
+        cls,
+        path: str | os.PathLike[str],
+        mode: str = "r",
+        *,
+        verify: bool = False,
+        num_threads: int | None = None,
+        memory_limit: int | None = None,
     ) -> MetaIndex:
         """Open the index at ``path`` to read ("r"), or to write as well ("r+"). No vector is read until a search needs it.
 
-        ``verify`` first compares every file with its checksum, which reads them all.
+        ``verify`` first compares every file with its checksum, which reads them all. Files are memory-mapped; with
+        ``memory_limit`` they are read, and at most so many bytes of vectors are in memory, over all searches that run: what
+        fits is kept, level 0 first. A file that is cut short by others is CorruptIndexError then, where a map ends the process.
 
         Raises:
             FileNotFoundError, NotADirectoryError, NotAnIndexError, UnsupportedFormatError: there is nothing to open.
             CorruptIndexError: a file is missing, truncated or changed.
         """
         index = cls.__new__(cls)
-        threads = _threads(num_threads)
-        index._serve(Store.open(path, mode, verify=verify, encode=compiled.encode), threads)
+        threads, limit = _threads(num_threads), _limit(memory_limit)
+        index._serve(Store.open(path, mode, verify=verify, encode=compiled.encode, memory_limit=limit), threads)
         return index
 
     def _serve(self, store: Store, threads: int) -> None:
@@ -316,7 +330,7 @@ class MetaIndex:
             raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
         (row,) = self._rows(search.snapshot, door.ids([id], "id", search.schema.id_kind))
         tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
-        document = _tokens_at(search.snapshot, int(row), search.codec)
+        document = tokens_at(search.snapshot, int(row), search.codec)
         return explain(id, tokens, document, search.snapshot.levels, self._budget(search, budget))
 
     # reads
@@ -334,7 +348,7 @@ class MetaIndex:
         rows = self._rows(snapshot, names, ignore=ignore, advice="; missing='ignore' leaves them out")
         metadata = self._store.metadata(snapshot, rows)
         return [
-            Document(id_, _tokens_at(snapshot, int(row), find_codec(schema.codec)), described)
+            Document(id_, tokens_at(snapshot, int(row), find_codec(schema.codec)), described)
             for id_, row, described in zip(snapshot.ids_at(rows).tolist(), rows, metadata)
         ]
 
@@ -354,7 +368,8 @@ class MetaIndex:
         return iter(snapshot.ids_at(snapshot.order).tolist())
 
     def memory(self) -> dict[str, Any]:
-        """Bytes held: per level and place, per document, and the catalog apart."""
+        """Bytes held: per level and place, per document, and the catalog apart. Under a memory limit "ram" tells what is kept
+        in memory of what is on "disk"."""
         return self._store.memory()
 
     @staticmethod
@@ -508,6 +523,10 @@ def _fields(names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _limit(memory_limit: int | None) -> int | None:
+    return None if memory_limit is None else integer("memory_limit", memory_limit, most=2**63 - 1)
+
+
 def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:
     levels = Levels((1,)) if edges is None else Levels.of(edges)
     if edges is not None and doc_tokens is not None and levels.tokens != doc_tokens:
@@ -542,11 +561,6 @@ def _result(search: executor.Search, found: executor.Found, plan: Plan, queries:
     missing: Any = None if ids.dtype == object else -1
     ids[found.rows < 0] = missing
     return SearchResult(door.like(found.scores, queries), door.like(ids, queries), found.exact, text, found.stats)
-
-
-def _tokens_at(snapshot: Snapshot, row: int, codec: Codec) -> NDArray[np.float32]:
-    segment, place = snapshot.place(row)
-    return document_tokens(segment, place, int(segment.lengths[place]), codec)
 
 
 def _ignores(missing: str) -> bool:

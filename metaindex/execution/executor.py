@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Codec, codec
+from metaindex.execution import windows
 from metaindex.planning.cost import StageCost, gather_cost, scan_cost
 from metaindex.planning.plan import Step
 from metaindex.planning.preview import PlannedStage
@@ -25,6 +26,7 @@ from metaindex.types import Budget
 # Half of the working memory that a search may take: the rows and scores that a batch keeps, once per thread and once merged.
 _KEPT_BYTES = 128 << 20
 _BYTES_PER_HIT = 24
+_MERGING = 4
 
 # Below this share of the documents, reading the allowed ones by row is cheaper than scanning past the others.
 _SPARSE = 1 / 8
@@ -147,7 +149,7 @@ def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[n
     """The scores float32 [B, C] of the rows [B, C] or [1, C] at one budget; -inf where a row is -1."""
     request = search.request(budget, rows, None)
     scores = np.empty(request.output_shape, dtype=np.float32)
-    search.registry.choose(request, search.scorer).scorer.score(request, scores)
+    windows.score(search.registry.choose(request, search.scorer).scorer, request, scores)
     return scores
 
 
@@ -176,7 +178,7 @@ def _run_step(
     scorer, verdicts = search.registry.choose(request, search.scorer)
     scores = np.empty(request.output_shape, dtype=np.float32)
     rows = np.empty(request.output_shape, dtype=np.int64)
-    scorer.score(request, scores, rows)
+    windows.score(scorer, request, scores, rows)
     seconds = time.perf_counter() - started
     work = search.cost(step.budget, candidates)
     stats = StageStats(str(step), work.rows, work.nbytes, scorer.name, dict(verdicts)[scorer.name].why, seconds)
@@ -185,7 +187,8 @@ def _run_step(
 
 def _batches(search: Search, keep: int) -> Iterator[slice]:
     kept = min(keep, search.available)
-    size = max(1, _KEPT_BYTES // (kept * _BYTES_PER_HIT * (search.num_threads + 1)))
+    merging = 0 if search.snapshot.memory is None else _MERGING  # what is merged window by window is kept a few times
+    size = max(1, _KEPT_BYTES // (kept * _BYTES_PER_HIT * (search.num_threads + 1 + merging)))
     return (slice(start, start + size) for start in range(0, len(search.queries), size))
 
 

@@ -99,6 +99,18 @@ class Files:
         self.mapped[name] += size
         return np.asarray(mapping)
 
+    def read_at(self, name: str, pieces: Iterable[tuple[int, memoryview]]) -> bool:
+        """Fill each buffer with the bytes from its offset on; False where the file ends before one is full."""
+        with self._open(name, _READ) as (fd, _):
+            for offset, buffer in pieces:
+                while buffer:
+                    count = os.preadv(fd, [buffer], offset)
+                    if not count:
+                        return False
+                    self.read[name] += count
+                    offset, buffer = offset + count, buffer[count:]
+        return True
+
     def write(self, name: str, chunks: Iterable[NDArray | bytes]) -> Written:
         """A new file of these chunks; it is durable after ``sync``."""
         size = checksum = 0

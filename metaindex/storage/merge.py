@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metaindex.codecs import Parts, codec
 from metaindex.storage.pack import arena, rows_reaching
 from metaindex.storage.place import Documents, LevelSource
+from metaindex.storage.reading import LevelReader, runs_of, runs_of_equal
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 
@@ -92,7 +93,12 @@ class Merge:
 
     def _chunks(self, level: int, kind: str) -> Iterator[NDArray]:
         count = self._counts[level]
-        arrays = [getattr(s.levels[level].parts, kind) if level < len(s.levels) else None for s in self._segments]
+        present = [s.levels[level] if level < len(s.levels) else None for s in self._segments]
+        reader = next(one for one in present if one is not None).reader
+        if reader is not None:
+            yield from self._chunks_read(level, kind, reader)
+            return
+        arrays = [None if one is None else getattr(one.parts, kind) for one in present]
         model = next(array for array in arrays if array is not None)
         step = max(1, CHUNK_BYTES // max(1, model[:1].nbytes))
         for start in range(0, count, step):
@@ -103,6 +109,23 @@ class Merge:
                 here = at == segment
                 chunk[here] = arrays[segment][rows[here] - self._first[segment]]
             yield chunk
+
+    def _chunks_read(self, level: int, kind: str, model: LevelReader) -> Iterator[NDArray]:
+        """As ``_chunks``, where memory is limited: rows are read straight to where they belong."""
+        size = model.row_bytes[kind]
+        with model.memory.lease(size, CHUNK_BYTES) as nbytes:
+            step = min(nbytes, CHUNK_BYTES) // size or 1
+            for start in range(0, self._counts[level], step):
+                rows = self._rows[start : min(start + step, self._counts[level])]
+                at = np.searchsorted(self._first, rows, side="right") - 1
+                chunk = np.empty((len(rows), *model.row_shapes[kind]), model.dtypes[kind])
+                for run, stop in runs_of_equal(at):
+                    segment = self._segments[at[run]]
+                    reader = segment.levels[level].reader
+                    assert reader is not None
+                    reader.fill(kind, runs_of(rows[run:stop] - self._first[at[run]]), chunk[run:stop])
+                yield chunk
+                del chunk  # before the next one is made
 
 
 def shared(sequence: NDArray[np.int64], ids: NDArray) -> NDArray:

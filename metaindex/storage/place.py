@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Parts, codec
+from metaindex.codecs import Codec, Parts, codec
 from metaindex.errors import CorruptIndexError, ForkedProcessError
 from metaindex.storage import tensors
+from metaindex.storage.cache import VectorMemory
 from metaindex.storage.catalog import LevelRecord, SegmentRecord
 from metaindex.storage.files import Files, Written
 from metaindex.storage.pack import rows_reaching
+from metaindex.storage.reading import LevelReader
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Level, Segment
-from metaindex.storage.tensors import Shape, Tensor, damaged
+from metaindex.storage.tensors import ALIGNMENT, Shape, Tensor, damaged
 
 if TYPE_CHECKING:
     from metaindex.storage.merge import Merge
@@ -54,6 +56,8 @@ class Place(Protocol):
 
     failed_sync: OSError | None
 
+    memory: VectorMemory | None
+
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment: ...
 
     def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
@@ -84,6 +88,7 @@ class MemoryPlace:
     """Segments in memory live as long as a snapshot holds them."""
 
     failed_sync: OSError | None = None
+    memory: VectorMemory | None = None
 
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
         kept = []
@@ -115,8 +120,8 @@ class MemoryPlace:
 class FolderPlace:
     """Segments as folders: written to ``tmp/``, moved to ``segments/`` when they are published, never changed."""
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    def __init__(self, files: Files, memory: VectorMemory | None = None) -> None:
+        self._files, self.memory = files, memory
         self._staged: dict[int, SegmentRecord] = {}
         self._unused: list[int] = []
         self._left: set[int] = set()
@@ -202,10 +207,13 @@ class FolderPlace:
             expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
             if kind.scaled:
                 expected["scales"] = ("F32", (rows, width))
-            tensors.check(self._files, _level_file(folder, level), expected, file.size)
+            extents = tensors.check(self._files, _level_file(folder, level), expected, file.size)
             load = partial(self._load, record.number, level, expected, file.size)
+            reader = None if self.memory is None else self._reader(record.number, level, extents, kind, self.memory)
             nbytes = rows * width * kind.bytes_per_token(schema.dim)
-            levels.append(Level(schema.levels.start(level), width, rows, nbytes, load))
+            levels.append(Level(schema.levels.start(level), width, rows, nbytes, load, reader))
+        if self.memory is not None:
+            self.memory.make_room(ALIGNMENT + sum(level.reader.room(1) for level in levels if level.reader is not None))
         documents = self._documents(record, schema)
         if rows_reaching(documents.lengths, schema.levels) != [level.rows for level in record.levels]:
             raise damaged(_documents_file(folder), "its lengths don't match the levels")
@@ -276,7 +284,7 @@ class FolderPlace:
             lock.release()
 
     def purge(self, named: Iterable[int]) -> None:
-        for segment in list(self._retired):
+        for segment in list(self._retired) if self.memory is None else ():
             for level in segment.levels:
                 with suppress(OSError, CorruptIndexError):
                     level.parts  # noqa: B018  what is mapped stays readable without a name
@@ -289,16 +297,32 @@ class FolderPlace:
                 self._files.sync_folder(folder)
 
     def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
+        with self._guard(number):
+            found = tensors.load(self._files, _level_file(self._folder(number), level), expected, size)
+        return Parts(found["codes"], found.get("scales"))
+
+    def _reader(
+        self, number: int, level: int, extents: dict[str, tensors.Extent], kind: Codec, memory: VectorMemory
+    ) -> LevelReader:
+        def name() -> str:
+            return _level_file(self._folder(number), level)
+
+        return LevelReader(self._files, name, partial(self._guard, number), extents, kind, memory)
+
+    @contextmanager
+    def _guard(self, number: int) -> Iterator[None]:
+        """Tell what it means when a segment's file can't be read because the segment is gone."""
         folder = self._folder(number)
         try:
-            found = tensors.load(self._files, _level_file(folder, level), expected, size)
-        except CorruptIndexError:
+            yield
+        except (CorruptIndexError, FileNotFoundError, NotADirectoryError) as error:
             if os.path.lexists(self._files.path(folder)):
-                raise
+                if isinstance(error, CorruptIndexError):
+                    raise
+                raise damaged(folder, f"it is no segment of this index ({error.strerror})") from None
             what = "a writer merged it away after this index was closed or this process forked"
             kind = CorruptIndexError if os.getpid() == self._process else ForkedProcessError
             raise kind(f"{folder}: it is gone; most likely {what}; open the index again") from None
-        return Parts(found["codes"], found.get("scales"))
 
     @contextmanager
     def _syncing(self) -> Iterator[None]:
@@ -324,7 +348,8 @@ class FolderPlace:
             expected |= {"id_offsets": ("I64", (rows + 1,)), "id_bytes": ("U8", (None,))}
         else:
             expected["ids"] = ("I64", (rows,))
-        found = tensors.load(self._files, name, expected, record.documents.size)
+        load = tensors.load if self.memory is None else tensors.read
+        found = load(self._files, name, expected, record.documents.size)
         lengths = found["lengths"]
         if not rows or lengths[-1] < 1 or lengths[0] > schema.levels.tokens or np.any(lengths[1:] > lengths[:-1]):
             raise damaged(name, "its lengths don't fall from at most T to at least 1")

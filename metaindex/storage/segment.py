@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from metaindex.codecs import Parts
 from metaindex.storage.ids import IdLookup, lookup
+from metaindex.storage.reading import LevelReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Level:
 
     ``parts`` are the codes [rows, width, d] and, for scaled codecs, the scales [rows, width]. They are loaded (memory-mapped)
     at first use, so a search touches only the levels that its budget needs. Tokens past a document's length are zeros.
+    Where memory is limited there is a ``reader``, which reads rows into buffers, and no ``parts``.
     """
 
     start: int
@@ -30,9 +32,11 @@ class Level:
     rows: int
     nbytes: int
     load: Callable[[], Parts] = field(repr=False)
+    reader: LevelReader | None = field(default=None, repr=False)
 
     @cached_property
     def parts(self) -> Parts:
+        assert self.reader is None, "memory is limited, so a level is never held as a whole"
         return self.load()
 
 

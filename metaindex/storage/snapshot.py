@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.storage.cache import VectorMemory
 from metaindex.storage.ids import IdLookup, lookup
 from metaindex.storage.matches import Matches
 from metaindex.storage.segment import Segment
@@ -34,6 +35,12 @@ class Snapshot:
     def __len__(self) -> int:
         """How many documents are alive."""
         return self.rows - len(self.removed)
+
+    @cached_property
+    def memory(self) -> VectorMemory | None:
+        """What limits the memory of vectors; ``None`` where they are in memory or mapped."""
+        readers = (segment.levels[0].reader for segment in self.segments)
+        return next((reader.memory for reader in readers if reader is not None), None)
 
     @cached_property
     def first_rows(self) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from metaindex.errors import (
     ReadOnlyError,
 )
 from metaindex.storage import folder
+from metaindex.storage.cache import VectorMemory
 from metaindex.storage.catalog import Catalog, Counters, State
 from metaindex.storage.copy import copy
 from metaindex.storage.files import Files, Lock
@@ -47,7 +48,11 @@ _FEW_FIELDS = 20
 class Store:
     """Documents on disk (``path``) or in memory. Any number of threads may read beside one that writes."""
 
-    def __init__(self, current: Current, catalog: Catalog, place: Place, encode: Encode) -> None:
+    def __init__(
+        self, current: Current, catalog: Catalog, place: Place, encode: Encode, memory_limit: int | None = None
+    ) -> None:
+        # Only for vectors that live in memory; those on disk are limited by their place.
+        self._memory_limit = memory_limit
         self.path: str | None = None
         self.writable = True
         self._why_not = ""
@@ -70,17 +75,20 @@ class Store:
         *,
         files: type[Files] = Files,
         encode: Encode = encode,
+        memory_limit: int | None = None,
     ) -> Store:
-        """A new, empty store: in memory, or in a folder that is created at ``path``.
+        """A new, empty store: in memory, or in a folder that is created at ``path``. ``memory_limit``: see ``open``; in memory
+        it is what all vectors may take.
 
         Raises:
             FileExistsError: something stands at ``path``.
         """
         if path is None:
-            return cls(Current.of(schema, Counters(), ()), Catalog.create(None, schema), MemoryPlace(), encode)
+            current, catalog = Current.of(schema, Counters(), ()), Catalog.create(None, schema)
+            return cls(current, catalog, MemoryPlace(), encode, memory_limit)
         with folder.staged(path, files) as staging:
             Catalog.create(staging, schema).close()
-        return cls.open(path, "r+", files=files, encode=encode)
+        return cls.open(path, "r+", files=files, encode=encode, memory_limit=memory_limit)
 
     @classmethod
     def open(
@@ -91,8 +99,11 @@ class Store:
         verify: bool = False,
         files: type[Files] = Files,
         encode: Encode = encode,
+        memory_limit: int | None = None,
     ) -> Store:
         """The store at ``path``, for reading or for writing. Sizes and headers are checked, with ``verify`` checksums too.
+
+        ``memory_limit``: the bytes of vectors that may be in memory; files are read then, not mapped.
 
         Raises:
             FileNotFoundError, NotADirectoryError, NotAnIndexError, UnsupportedFormatError: there is nothing to open.
@@ -106,7 +117,8 @@ class Store:
         try:
             catalog = Catalog.open(opened, writable=mode == "r+")
             try:
-                state, place = catalog.state(), FolderPlace(opened)
+                memory = None if memory_limit is None else VectorMemory(memory_limit)
+                state, place = catalog.state(), FolderPlace(opened, memory)
                 if verify:
                     _verify(opened, catalog, state, place)
                 if mode == "r+":
@@ -174,7 +186,7 @@ class Store:
         self._refuse_inside_a_write()
         with self._writing:
             before = after = self._now()
-            transaction = Transaction(before, self._catalog, self._place, self._encode)
+            transaction = Transaction(before, self._catalog, self._place, self._encode, self._memory_limit)
             try:
                 self._writer = threading.get_ident()
                 with self._catalog.transaction():
@@ -363,18 +375,23 @@ class Store:
             copy(self._files, path)
 
     def memory(self) -> dict[str, Any]:
-        """Bytes held: per level and place ("ram", "disk"), per-document arrays, and the catalog apart."""
+        """Bytes held: per level and place ("ram", "disk"), per-document arrays, and the catalog apart.
+
+        Under a memory limit "ram" is what is kept of a level on "disk", and the arrays of documents are in memory.
+        """
         current = self._now()
-        where = "ram" if self._files is None else "disk"
+        where, memory = "ram" if self._files is None else "disk", self._place.memory
         levels = []
         for level in range(len(current.schema.levels)):
             inside = [segment.levels[level] for segment in current.snapshot.segments if level < len(segment.levels)]
             places = dict.fromkeys(("ram", "disk"), 0)
             places[where] = sum(one.nbytes for one in inside)
+            if memory is not None:
+                places["ram"] = sum(map(memory.kept, inside))
             tokens = (current.schema.levels.start(level), current.schema.levels.stop(level))
             levels.append({"level": level, "tokens": tokens, "rows": sum(one.rows for one in inside), **places})
         documents = {"ram": _lookup_bytes(current.snapshot), "disk": 0}
-        documents[where] += sum(map(_document_bytes, current.snapshot.segments))
+        documents["ram" if memory is not None else where] += sum(map(_document_bytes, current.snapshot.segments))
         return {"levels": levels, "documents": documents, "catalog": self._catalog.nbytes}
 
     def close(self) -> None:

@@ -117,6 +117,15 @@ def load(files: Files, name: str, expected: Mapping[str, tuple[str, Shape]], siz
     return {key: data[e.begin : e.end].view(DTYPES[e.dtype]).reshape(e.shape) for key, e in extents.items()}
 
 
+def read(files: Files, name: str, expected: Mapping[str, tuple[str, Shape]], size: int) -> dict[str, NDArray]:
+    """``load`` into memory, by reads: a file that is cut short meanwhile is an error, where a map would end the process."""
+    extents = check(files, name, expected, size)
+    found = {key: np.empty(e.shape, DTYPES[e.dtype]) for key, e in extents.items()}
+    if not files.read_at(name, [(e.begin, found[key].reshape(-1).view(np.uint8).data) for key, e in extents.items()]):
+        raise damaged(name, "it was cut short while it was open")
+    return found
+
+
 def damaged(name: str, what: str) -> CorruptIndexError:
     return CorruptIndexError(f"{name}: {what}; restore the index from a copy")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import codec
-from metaindex.errors import DuplicateIdError, UnknownIdError
+from metaindex.errors import CapacityError, DuplicateIdError, UnknownIdError
 from metaindex.storage.catalog import Catalog, Counters
 from metaindex.storage.compact import groups, stays
 from metaindex.storage.ids import Ids, as_array, repeated
@@ -47,9 +47,12 @@ class Current(NamedTuple):
 class Transaction:
     """Made by ``Store.transaction``. The caller has checked shapes, dtypes and values."""
 
-    def __init__(self, current: Current, catalog: Catalog, place: Place, encode: Encode) -> None:
+    def __init__(
+        self, current: Current, catalog: Catalog, place: Place, encode: Encode, memory_limit: int | None = None
+    ) -> None:
         self.schema = current.schema
         self._before, self._catalog, self._place, self._encode = current, catalog, place, encode
+        self._memory_limit = memory_limit
         self._held = list(current.held)
         self._counters = current.counters._replace(commit=current.counters.commit + 1)
         self._staged: list[int] = []
@@ -83,10 +86,12 @@ class Transaction:
 
         Raises:
             DuplicateIdError: an id is given twice or stands already; nothing is added.
+            CapacityError: the index lives in memory and would exceed its limit.
         """
         count = len(lengths)
         if not count:
             return
+        self._check_room(lengths)
         ids = as_array(ids)
         if doubled := repeated(ids):
             raise DuplicateIdError(f"ids: {doubled[0]!r} is given twice; ids are unique")
@@ -177,6 +182,18 @@ class Transaction:
         documents = documents._replace(ids=shared(documents.sequence, documents.ids))
         self._held.append(Held(self._place.keep(self._stage(), documents, levels, self.schema), _NONE))
 
+    def _check_room(self, lengths: NDArray[np.int32]) -> None:
+        """Whether documents of those lengths fit into memory, where the index lives there under a limit."""
+        if (limit := self._memory_limit) is None:
+            return
+        assert self.schema.dim is not None
+        levels, held = self.schema.levels, sum(one.segment.nbytes for one in self._held)
+        tokens = sum(int(np.count_nonzero(lengths > levels.start(level))) * levels.width(level) for level in range(len(levels)))
+        needed = tokens * codec(self.schema.codec).bytes_per_token(self.schema.dim)
+        if held + needed > limit:
+            advice = f"make the index with memory_limit={held + needed} or more, or with path=, where vectors stay on disk"
+            raise CapacityError("memory_limit", needed, max(0, limit - held), advice)
+
     def _stage(self) -> int:
         number = self._counters.next_segment
         self._counters = self._counters._replace(next_segment=number + 1)
@@ -189,7 +206,7 @@ class Transaction:
             merge = Merge(replaced, self.schema)
             merged = []
             if len(merge):
-                merged.append(Held(self._place.keep(self._stage(), merge.documents, merge.parts(), self.schema), _NONE))
+                merged.append(Held(self._keep_merge(merge), _NONE))
             self._held[window] = merged
             numbers = {int(held.segment.name) for held in replaced}
             dropped = [number for number in self._staged if number in numbers]
@@ -202,6 +219,12 @@ class Transaction:
         if len(unknown := ids[at < 0]):
             raise UnknownIdError(f"ids: {', '.join(map(repr, unknown.tolist()[:5]))} not in the index")
         return at, rows
+
+    def _keep_merge(self, merge: Merge) -> Segment:
+        number = self._stage()
+        if self._place.memory is not None:
+            return self._place.keep_merged(number, merge, self.schema)
+        return self._place.keep(number, merge.documents, merge.parts(), self.schema)
 
     def _find(self, ids: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which held segment, and which of its rows, each id stands in; -1 where it does not."""
