@@ -383,6 +383,26 @@ def test_threads_search_write_and_purge(tmp_path):
     assert len(os.listdir(tmp_path / "index" / "segments")) == 1
 
 
+def test_filters_and_updated_metadata_outlast_a_purge_and_a_snapshot(tmp_path):
+    secret = SECRET.decode()
+    index = MetaIndex(path=tmp_path / "index", fields=["year"])
+    index.add(vectors(6), metadata=[{"year": n, secret: n} for n in range(6)])
+    index.update_metadata(range(6), [{"year": 10 + n, "lang": "en"} for n in range(6)])
+    index.remove([1, 4])
+    assert SECRET in every_byte(tmp_path / "index")
+    index.compact(purge=True)
+    assert SECRET not in every_byte(tmp_path / "index")
+    index.snapshot(tmp_path / "copy")
+    index.update_metadata([0], [{"year": 99}])
+    for path, years in ((tmp_path / "index", [99, 12, 13, 15]), (tmp_path / "copy", [10, 12, 13, 15])):
+        index.close()
+        index = MetaIndex.open(path, "r+", verify=True)
+        assert [one.metadata["year"] for one in index.get([0, 2, 3, 5])] == years
+        assert sorted(index.search(vectors(1)[0], 2, filter={"year": {"$in": [12, 15]}}).ids[0].tolist()) == [2, 5]
+        assert index.search(vectors(1)[0], 1, filter={"year": 99}).ids[0].tolist() == ([0] if 99 in years else [-1])
+    index.close()
+
+
 def test_the_facade(tmp_path):
     for path in (None, tmp_path / "index"):
         index = MetaIndex(path=path)
