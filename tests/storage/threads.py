@@ -105,7 +105,7 @@ CASES: tuple[Any, ...] = (*map(Case, range(24)), Listing(), Order())
 
 
 class History:
-    """The states of the index by the number of writes, worked out as they are asked for; those below ``oldest`` are forgotten."""
+    """The states of the index by the number of writes, worked out as they are asked for."""
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -147,6 +147,7 @@ class History:
                 self.advance()
 
     def forget(self, oldest: int) -> None:
+        """The states before ``oldest`` are not asked for again."""
         with self._lock:
             while self._first < oldest and len(self._states) > 1:
                 self._states.popleft()

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from metaindex import door
-from metaindex.execution import executor
+from metaindex.execution import executor, windows
 from metaindex.storage import catalog, folder, merge, pack, place, store, transaction
 
 _LOWERED = [
@@ -46,7 +46,11 @@ def lowered() -> Iterator[Counter[str]]:
     watched = [
         counted(transaction, "due", lambda window, segments: "merge" if window else None),
         counted(folder, "_groups", lambda *_: "save"),
-        counted(merge.Merge, "__init__", lambda _, self, held, schema: "merge of removed" if any(len(h.removed) for h in held) else None),
+        counted(
+            merge.Merge,
+            "__init__",
+            lambda _, self, held, schema: "merge of removed" if any(len(h.removed) for h in held) else None,
+        ),
         counted(pack, "_level_of", lambda *_: "packed by blocks"),
         counted(place.FolderPlace, "clean", lambda *_: "cleaned at open"),
         counted(place.FolderPlace, "purge", lambda *_: "purge"),
@@ -54,6 +58,7 @@ def lowered() -> Iterator[Counter[str]]:
         counted(store.Store, "_settle", lambda *_: "undone"),
         counted(executor, "_part", lambda part, search, batch: "search in batches" if part is not search else None),
         counted(executor.Search, "request", _request),
+        counted(windows._Needed, "_window", lambda _, self, pieces, first, buffer: "window after the first" if first else None),
         counted(catalog.Catalog, "drop_history", lambda dropped, *_: "history dropped" if dropped else None),
     ]
     with ExitStack() as stack:
@@ -84,6 +89,7 @@ PATHS = frozenset(
         "gather",
         "scan of one segment",
         "scan of several segments",
+        "window after the first",
         "history dropped",
     }
 )
