@@ -48,6 +48,7 @@ class Model:
     next_id: int = 0
     next_place: int = 0
     names: set[str] = field(default_factory=set)
+    gone: list[NDArray[np.float32]] = field(default_factory=list)  # the first token of each removed document
     _padded: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
     @property
@@ -60,7 +61,15 @@ class Model:
 
     def copy(self) -> Model:
         return Model(
-            self.codec, self.dim, self.levels, self.whole, dict(self.documents), self.next_id, self.next_place, set(self.names)
+            self.codec,
+            self.dim,
+            self.levels,
+            self.whole,
+            dict(self.documents),
+            self.next_id,
+            self.next_place,
+            set(self.names),
+            list(self.gone),
         )
 
     def decoded(self, tokens: NDArray) -> NDArray[np.float32]:
@@ -70,7 +79,7 @@ class Model:
     def add(self, ids: Sequence[Any], vectors: Sequence[NDArray], metadata: Sequence[dict[str, Any] | None] | None) -> None:
         for at, (id_, tokens) in enumerate(zip(ids, vectors, strict=True)):
             described = None if metadata is None else metadata[at]
-            self.documents.pop(id_, None)
+            self.remove([id_])
             self.documents[id_] = Document(self.decoded(tokens), self.next_place, described)
             self.names |= set(described or ())
             self.next_place += 1
@@ -82,7 +91,7 @@ class Model:
     def remove(self, ids: Sequence[Any]) -> int:
         known = [id_ for id_ in dict.fromkeys(ids) if id_ in self.documents]
         for id_ in known:
-            del self.documents[id_]
+            self.gone.append(self.documents.pop(id_).tokens[0])
         self._padded = None
         return len(known)
 

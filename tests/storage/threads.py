@@ -101,7 +101,21 @@ class Order:
         return model.ids
 
 
-CASES: tuple[Any, ...] = (*map(Case, range(24)), Listing(), Order())
+class Held:
+    """All documents and their metadata on a snapshot that was taken some searches ago."""
+
+    def ask(self, index: MetaIndex) -> Any:
+        snapshot = index._store.snapshot
+        for case in CASES[:6]:
+            case.ask(index)
+        rows = snapshot.order
+        return list(zip(snapshot.ids_at(rows).tolist(), index._store.metadata(snapshot, rows), strict=True))
+
+    def answer(self, model: Model) -> Any:
+        return [(id_, document.metadata) for id_, document in model.documents.items()]
+
+
+CASES: tuple[Any, ...] = (*map(Case, range(24)), Listing(), Order(), Held())
 
 
 class History:
@@ -280,25 +294,32 @@ class Run:
 def read(folder: Path, seed: int) -> int:
     """In a process of its own: what it sees between two refreshes is one state, and none older than when it refreshed."""
     progress, history, rng, looks = Progress(folder / "progress"), History(seed), np.random.default_rng(seed), 0
-    index = MetaIndex.open(folder / "index", num_threads=1)
     while not progress[STOP]:
+        # Half of the time it is closed: a compaction drops history only while nobody else reads.
         oldest = progress[RETURNED]
-        if rng.random() < 0.1:
-            index.close()
-            index = MetaIndex.open(folder / "index", num_threads=1)
-        else:
-            index.refresh()
-        newest = progress[BEGUN]
-        history.reach(newest)
-        history.forget(oldest)
-        states = set(range(oldest, newest + 1))
-        for case in rng.integers(len(CASES), size=int(rng.integers(1, 9))).tolist():
-            answer = CASES[case].ask(index)
-            states &= history.matching(case, answer, range(oldest, newest + 1))
-            looks += 1
-            assert states, f"case {case}: {answer} was never right from write {oldest} to {newest}"
-    index.close()
+        with MetaIndex.open(folder / "index", num_threads=1) as index:
+            seen = [_look(index, progress, rng, oldest), *(_look(index, progress, rng, None) for _ in range(2))]
+        for oldest, newest, answers in seen:
+            history.reach(newest)
+            history.forget(oldest)
+            states = set(range(oldest, newest + 1))
+            for case, answer in answers:
+                states &= history.matching(case, answer, range(oldest, newest + 1))
+                looks += 1
+                assert states, f"case {case}: {answer} was never right from write {oldest} to {newest}"
     return looks
+
+
+def _look(
+    index: MetaIndex, progress: Progress, rng: np.random.Generator, oldest: int | None
+) -> tuple[int, int, list[tuple[int, Any]]]:
+    """Answers of one state, with the oldest and the newest that it may be: that of the opening, or of a refresh here."""
+    if oldest is None:
+        oldest = progress[RETURNED]
+        index.refresh()
+    newest = progress[BEGUN]
+    cases = rng.integers(len(CASES), size=int(rng.integers(1, 9))).tolist()
+    return oldest, newest, [(case, CASES[case].ask(index)) for case in cases]
 
 
 def main() -> None:
