@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import report, storage
 from benchmarks.cases import CASES
 from benchmarks.roofs import Roofs, roof_row
 from metaindex.bench.machine import run_record
@@ -25,6 +25,8 @@ PACKAGES = ("metaindex", "numpy", "torch", "numkong", "maxsim-cpu", "faiss-cpu",
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["storage"]:
+        return storage.main(sys.argv[2:], lambda record: _results(record, "-storage"), ROOT)
     options = _options()
     chosen = options.cases or list(CASES)
     roofs = Roofs({CASES[name].threads for name in chosen} | {1})
@@ -40,7 +42,7 @@ def main() -> int:
         finish(row, roofs, record, options)
     text = report.render(rows)
     print(text)
-    out = options.out or (None if options.quick else RESULTS / f"{record['date'][:10]}-{slug(record['machine'])}.jsonl")
+    out = options.out or (None if options.quick else _results(record))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -86,9 +88,15 @@ def slug(machine: dict[str, Any]) -> str:
     return "-".join([*re.findall(r"[a-z0-9]+", model), f"{machine['cores']}cores"])
 
 
+def _results(record: dict[str, Any], kind: str = "") -> Path:
+    return RESULTS / f"{record['date'][:10]}-{slug(record['machine'])}{kind}.jsonl"
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Race metaindex against other libraries on this machine."
+        prog="python -m benchmarks",
+        description="Race metaindex against other libraries on this machine.",
+        epilog="python -m benchmarks storage measures the storage; see its --help.",
     )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="contestants whose name contains it")

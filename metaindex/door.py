@@ -1,7 +1,8 @@
 """The door: what callers hand in becomes plain arrays here, checked once, before anything changes.
 
 Vectors come as numpy arrays (any float dtype, byte order, strides), torch tensors, or lists of either; they leave as C-ordered
-float32 with the number of tokens of each document or query. Inner layers trust what passed.
+float32, or float16 where that is what is kept, with the number of tokens of each document or query. Inner layers trust what
+passed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _RUN_NUMBERS = 16 << 20
 
 
 class Tokens(NamedTuple):
-    """``values`` float32 [N, T, d] and how many tokens of each item count, int32 [N]; the others are zeros."""
+    """``values`` float32 [N, T, d], or float16 where they came so and the codec keeps just that, and how many tokens of each
+    item count, int32 [N]; the others are zeros."""
 
     values: NDArray[np.float32]
     lengths: NDArray[np.int32]
@@ -290,13 +292,24 @@ def _checked(array: NDArray, lengths: NDArray[np.int32] | None, expected: Expect
     fits = expected.tokens is None or tokens <= expected.tokens
     if not fits or not tokens or not dim or dim != (expected.dim or dim):
         raise ShapeError(f"{expected.argument}: expected {expected.describe(str(array.shape))}")
+    lengths = _lengths(count, tokens) if lengths is None else lengths
+    if expected.codec.name == "float16" and array.dtype == np.float16 and not expected.normalize and _all_finite(array):
+        return Tokens(np.ascontiguousarray(array), lengths)
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(array, dtype=np.float32)
     # What is normalised first fits any codec.
     _refuse_non_finite(values, LARGEST_NUMBER if expected.normalize else expected.codec.limit, expected, first)
     if expected.normalize:
         values = _normalized(values)
-    return Tokens(values, _lengths(count, tokens) if lengths is None else lengths)
+    return Tokens(values, lengths)
+
+
+def _all_finite(array: NDArray[np.float16]) -> bool:
+    """The bits of infinity and NaN lie above those of all numbers of their sign, and integers compare many times faster."""
+    infinity = 0x7C00
+    return not array.size or (
+        int(array.view(np.int16).max()) < infinity and int(array.view(np.uint16).max()) < 0x8000 + infinity
+    )
 
 
 def _lengths(count: int, tokens: int) -> NDArray[np.int32]:

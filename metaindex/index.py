@@ -19,6 +19,7 @@ from metaindex.codecs import compiled
 from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.explain import Explanation, explain
+from metaindex.execution.sample import compared
 from metaindex.execution.windows import tokens_at
 from metaindex.ingest import ingest
 from metaindex.planning.choose import as_plan, chosen_plan
@@ -30,9 +31,11 @@ from metaindex.scoring.cpu import CpuScorer
 from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries
+from metaindex.storage.repair import Repair, repair
 from metaindex.storage.schema import Schema
 from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.store import Store
+from metaindex.storage.verify import Verification
 from metaindex.storage.where import parsed
 from metaindex.types import Budget, Levels
 
@@ -427,6 +430,27 @@ class MetaIndex:
                 nothing is changed then.
         """
         self._store.compact(purge=purge)
+
+    def verify(self, *, sample: int = 100) -> Verification:
+        """Read every file that stands now, and say what is damaged: checksums, structure, values, and whether catalog and
+        vectors agree. Then ``sample`` documents, drawn at random, are scored by the automatic scorer and by the reference.
+
+        Damage is told, never raised. A writer, of this handle too, may go on meanwhile.
+        """
+        sample, snapshot = integer("sample", sample, least=0), self._store.snapshot
+        found = self._store.verify()
+        return found if not sample else compared(found, self._scorers, self._store.schema, snapshot, sample, self._threads)
+
+    @staticmethod
+    def repair(path: str | os.PathLike[str], *, apply: bool = False) -> Repair:
+        """What must be dropped from a damaged index so that the rest can be used; with ``apply`` it is dropped.
+
+        The writer's lock is taken. Documents whose vectors are damaged are lost, all others are kept as they are.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is nothing to repair. IndexLockedError: another writer has it.
+        """
+        return repair(path, apply=apply)
 
     def refresh(self) -> None:
         """See what other processes committed since this index was opened.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import Any
 
 from metaindex.codecs import CODECS
 from metaindex.planning.plan import Plan
 from metaindex.types import Levels
 
 _LARGEST = 2**63 - 1
+
+FILTER = 'metadata fields, such as \'{"lang": "en", "year": {"$gte": 2020}}\''
 
 
 def count(text: str) -> int:
@@ -73,6 +77,42 @@ def output_file(text: str) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ArgumentTypeError(f"expected a file that may be written, got {text!r}")
     return text
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object that says one thing only: no key twice, no infinity or NaN."""
+    try:
+        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentTypeError(f'expected a JSON object such as {{"lang": "en"}}: {error}') from None
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f'expected a JSON object such as {{"lang": "en"}}, got {text!r}')
+    return value
+
+
+def document_id(text: str, kind: str | None) -> int | str:
+    """The id that ``text`` names in an index whose ids are of ``kind``.
+
+    Raises:
+        ValueError: ids are integers, and ``text`` is none.
+    """
+    if kind != "int":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"id: expected an integer, which all ids of this index are, got {text!r}") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("it names a key twice")
+    return values
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def _integer(text: str, least: int) -> int:

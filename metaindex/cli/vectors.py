@@ -24,7 +24,7 @@ from metaindex.errors import ShapeError
 class VectorFile:
     """``vectors`` [N, T, d], memory-mapped where the format allows, and what the JSON lines say of each document."""
 
-    vectors: NDArray
+    vectors: Any
     lengths: NDArray[np.int64] | None
     ids: list[Any] | None
     metadata: list[dict[str, Any] | None] | None
@@ -67,10 +67,10 @@ def read_queries(path: str) -> Any:
     vectors = _load(Path(path))
     if vectors.ndim not in (2, 3):
         raise ShapeError(f"{path}: expected [B, R, d] or one query [R, d], got {vectors.shape}")
-    return _with_lines(vectors if vectors.ndim == 3 else vectors[None], Path(path).with_suffix(".jsonl")).queries()
+    return _with_lines(np.asarray(vectors) if vectors.ndim == 3 else vectors[None], Path(path).with_suffix(".jsonl")).queries()
 
 
-def _with_lines(vectors: NDArray, path: Path) -> VectorFile:
+def _with_lines(vectors: Any, path: Path) -> VectorFile:
     if not path.exists():
         return VectorFile(vectors, None, None, None)
     lines = _lines(path)
@@ -84,7 +84,7 @@ def _with_lines(vectors: NDArray, path: Path) -> VectorFile:
     )
 
 
-def _load(path: Path) -> NDArray:
+def _load(path: Path) -> Any:
     if path.suffix not in _READERS:
         raise ValueError(f"{path}: expected .npy, .npz or .safetensors")
     path.open("rb").close()  # what keeps a file from being opened is told best by Python; the readers leave out its name
@@ -96,9 +96,11 @@ def _load(path: Path) -> NDArray:
         raise ValueError(f"{path}: can't be read as {path.suffix}: {str(error) or type(error).__name__}") from error
 
 
-def _npy(path: Path) -> NDArray:
-    array: NDArray = np.lib.format.open_memmap(path, mode="r")
-    return array
+def _npy(path: Path) -> Any:
+    array = np.lib.format.open_memmap(path, mode="r")
+    if array.ndim != 3 or not array.flags.c_contiguous or not array.size:
+        return array
+    return _Stored(path, array.offset, array.dtype, array.shape)
 
 
 def _npz(path: Path) -> NDArray:
@@ -129,7 +131,32 @@ def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
     return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
-_READERS: dict[str, Callable[[Path], NDArray]] = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}
+class _Stored:
+    """An array [N, T, d] in a file, of which slices are read: a map would keep in memory what has been added already."""
+
+    ndim = 3
+
+    def __init__(self, path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self._path, self._offset, self.dtype, self.shape = path, offset, dtype, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        start, stop, _ = rows.indices(len(self))
+        size = self.shape[1] * self.shape[2]
+        offset = self._offset + start * size * self.dtype.itemsize
+        count = max(0, stop - start) * size
+        found = np.fromfile(self._path, self.dtype, count, offset=offset)
+        if len(found) < count:
+            raise ValueError(f"{self._path}: it was cut short while it was read")
+        return found.reshape(-1, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}
 
 
 def _only(name: str, names: list[str]) -> str:

@@ -12,11 +12,16 @@ from metaindex.codecs.base import Codec, Parts
 def encode(codec: Codec, tokens: NDArray[np.float32], out: Parts | None = None, num_threads: int = 1) -> Parts:
     """Encode tokens float32 [..., d]; with ``out``, into its ``codes`` [..., d] and ``scales`` [...].
 
-    ``tokens`` and ``out`` may be slices of larger arrays. Without the compiled module numpy does the same, slower.
+    Tokens that are float16 already are copied where the codec keeps just that. ``tokens`` and ``out`` may be slices of larger
+    arrays. Without the compiled module numpy does the same, slower.
     """
-    tokens = np.asarray(tokens, dtype=np.float32)
+    tokens = np.asarray(tokens)
     if out is None:
         out = empty(codec, tokens.shape)
+    if tokens.dtype == np.float16 and codec.name == "float16":
+        out.codes[...] = tokens
+        return out
+    tokens = np.asarray(tokens, dtype=np.float32)
     if _native.missing is not None or codec.name == "float32":
         fresh = codec.encode(tokens)
         out.codes[...] = fresh.codes

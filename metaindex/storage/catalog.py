@@ -218,9 +218,9 @@ class Catalog:
                     raise ValueError(f"level {level} of segment {segment}")
                 levels[segment].append(LevelRecord(rows, Written(size, checksum)))
             segments = []
-            for row in self._run("SELECT number, rows, bytes, checksum FROM segments ORDER BY number"):
-                number, rows, size, checksum = map(_count, row)
-                if number >= counters.next_segment or number >= _SEGMENTS_MAX:
+            for row in self._run("SELECT number, rows, bytes, checksum, created FROM segments ORDER BY number"):
+                number, rows, size, checksum, created = map(_count, row)
+                if number >= counters.next_segment or number >= _SEGMENTS_MAX or created > counters.commit:
                     raise ValueError(f"segment {number}")
                 segments.append(SegmentRecord(number, rows, Written(size, checksum), tuple(levels.get(number, ()))))
             gone = self._run("SELECT sequence FROM documents WHERE removed IS NOT NULL")
@@ -356,13 +356,69 @@ class Catalog:
         finally:
             target.close()
 
+    def document_rows(self, batch: int) -> Iterator[tuple[list[tuple[Any, ...]], int]]:
+        """All rows of documents, so many at once: sequence, id, created, removed, checksum; and a commit not before theirs."""
+        sql = f"SELECT * FROM documents WHERE sequence > ? ORDER BY sequence LIMIT {batch:d}"
+        last = -1 << 63
+        while rows := self._run(sql, (last,)):
+            yield rows, self.commit_number()
+            last = rows[-1][0]
+
+    def metadata_rows(self, batch: int) -> Iterator[tuple[list[tuple[Any, ...]], int]]:
+        """All rows of metadata, as ``document_rows``: sequence, text, created, removed, checksum."""
+        after, values = "", tuple[Any, ...]()
+        while rows := self._run(f"SELECT * FROM metadata {after} ORDER BY sequence, created LIMIT {batch:d}", values):
+            yield rows, self.commit_number()
+            after, values = "WHERE (sequence, created) > (?, ?)", (rows[-1][0], rows[-1][2])
+
+    def known_documents(self, numbers: Sequence[int]) -> set[int]:
+        """Those of ``numbers``, rising, that ``documents`` has."""
+        if not numbers:
+            return set()
+        sql = "SELECT sequence FROM documents WHERE sequence BETWEEN ? AND ?"
+        return {sequence for (sequence,) in self._run(sql, (numbers[0], numbers[-1]))}
+
+    def field_names(self) -> set[str]:
+        return {name for (name,) in self._run("SELECT name FROM fields")}
+
+    def orphans(self) -> list[tuple[int]]:
+        """Segments that have levels and are not in the catalog."""
+        return self._run("SELECT DISTINCT segment FROM levels WHERE segment NOT IN (SELECT number FROM segments)")
+
+    def change(self, sql: str, rows: Iterable[Sequence[Any]] | None = None) -> None:
+        """For repairs: one statement, or one for each of ``rows``; inside a transaction."""
+        with self._usable() as connection:
+            if rows is None:
+                connection.execute(sql)
+            else:
+                connection.executemany(sql, rows)
+
+    def tolerate_any_text(self) -> None:
+        """Read text that is no UTF-8 as what no writer writes, instead of failing."""
+        with self._usable() as connection:
+            connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+
     def damage(self) -> list[str]:
         """What SQLite's own check finds wrong, one line each."""
         try:
             lines = [line for (line,) in self._run("PRAGMA integrity_check(10)")]
+            size = self._wrong_size()
         except CorruptIndexError as error:
             return [str(error)]
-        return [] if lines == ["ok"] else lines
+        return ([] if lines == ["ok"] else lines) + ([size] if size else [])
+
+    def _wrong_size(self) -> str | None:
+        """SQLite takes a file whose last page is cut off."""
+        with self._usable() as connection:
+            if self._files is None or connection.in_transaction:
+                return None
+            connection.execute("BEGIN")
+            try:
+                expected = self.nbytes  # the first read: from here on no other connection can write
+                found = os.stat(self.path).st_size
+            finally:
+                connection.execute("COMMIT")
+        return None if found == expected else f"expected {expected} bytes, found {found}"
 
     @property
     def path(self) -> str:

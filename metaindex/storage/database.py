@@ -37,8 +37,10 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         target = f"file://{quote(os.fsencode(name))}?mode={mode}"
     settings = ["cell_size_check = ON", "foreign_keys = OFF", "temp_store = MEMORY"]
     if files is not None and writable:
-        # Spilling would lock readers out while a long addition is still under way.
-        settings += ["synchronous = FULL", "cache_spill = OFF"]
+        # EXTRA syncs the folder when the journal is gone. With FULL a power loss could bring the journal back, and so undo a
+        # commit that was answered, or whose replaced segments are unlinked. Spilling would lock readers out while a long
+        # addition is still under way.
+        settings += ["synchronous = EXTRA", "cache_spill = OFF"]
         if new:
             settings.append("journal_mode = DELETE")
     if not writable:

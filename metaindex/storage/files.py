@@ -34,6 +34,9 @@ ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POLL_SECONDS = 0.002
+_BLOCK_BYTES = 1 << 20
+_WRITE_BYTES = 256 << 10  # what the checksum has read is still in a cache when it is written
+_WRITEBACK_BYTES = 1 << 20  # less in one file may well be merged away before it needs to reach the disk
 
 
 class Written(NamedTuple):
@@ -83,12 +86,18 @@ class Files:
 
     def checksum(self, name: str) -> Written:
         """Read a whole file, block by block."""
-        with self._open(name, _READ) as (fd, size):
-            checksum = 0
-            while block := os.read(fd, 1 << 20):
-                checksum = zlib.crc32(block, checksum)
-        self.read[name] += size
+        size = checksum = 0
+        for block in self.blocks(name):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
         return Written(size, checksum)
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """The content of a whole file, piece by piece."""
+        with self._open(name, _READ) as (fd, _):
+            while block := os.read(fd, _BLOCK_BYTES):
+                self.read[name] += len(block)
+                yield block
 
     def map(self, name: str) -> NDArray[np.uint8]:
         """The file's bytes, read-only, loaded page by page when they are touched."""
@@ -113,14 +122,19 @@ class Files:
 
     def write(self, name: str, chunks: Iterable[NDArray | bytes]) -> Written:
         """A new file of these chunks; it is durable after ``sync``."""
-        size = checksum = 0
+        size = checksum = started = 0
         with self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC) as (fd, _):
             for chunk in chunks:
                 data = memoryview(chunk) if isinstance(chunk, bytes) else _bytes_of(chunk)
-                size += len(data)
-                checksum = zlib.crc32(data, checksum)
-                while data:
-                    data = data[os.write(fd, data) :]
+                for start in range(0, len(data), _WRITE_BYTES):
+                    block = data[start : start + _WRITE_BYTES]
+                    size += len(block)
+                    checksum = zlib.crc32(block, checksum)
+                    while block:
+                        block = block[os.write(fd, block) :]
+                    if size - started >= _WRITEBACK_BYTES:
+                        _start_writing(fd, started, size - started)
+                        started = size
         return Written(size, checksum)
 
     def link(self, name: str, source: Files) -> None:
@@ -255,6 +269,13 @@ class Files:
             os.close(fd)
 
 
+def _start_writing(fd: int, offset: int, count: int) -> None:
+    """Begin with what ``sync`` waits for. Only a hint: where it does nothing, or fails, ``sync`` has more to do and tells of
+    what went wrong."""
+    if _sync_file_range is not None:
+        _sync_file_range(fd, offset, count, _SYNC_FILE_RANGE_WRITE)
+
+
 def _bytes_of(array: NDArray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
@@ -377,6 +398,12 @@ _mmap, _munmap = _libc.mmap, _libc.munmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+_SYNC_FILE_RANGE_WRITE = 2
+_sync_file_range = getattr(_libc, "sync_file_range", None)  # Linux only
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
 _RENAME_EXCHANGE = 2
 _renameat2 = getattr(_libc, "renameat2", None)  # glibc 2.28, musl 1.2.5
 if _renameat2 is not None:

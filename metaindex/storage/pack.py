@@ -94,7 +94,7 @@ def pack(
 def _level_of(tokens: NDArray[np.float32], lengths: NDArray[np.int32], start: int, stop: int) -> NDArray[np.float32]:
     """Tokens [start, stop) of each document, zeros past its length."""
     cut = tokens[:, start:stop]
-    filled = np.zeros((len(tokens), stop - start, tokens.shape[2]), np.float32)
+    filled = np.zeros((len(tokens), stop - start, tokens.shape[2]), tokens.dtype)
     within = np.arange(start, start + cut.shape[1]) < lengths[:, None]
     np.copyto(filled[:, : cut.shape[1]], cut, where=within[..., None])
     return filled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
@@ -28,6 +29,7 @@ from metaindex.storage.tensors import ALIGNMENT, Shape, Tensor, damaged
 if TYPE_CHECKING:
     from metaindex.storage.merge import Merge
 
+_SYNCS = 8  # at once
 LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
 _SHORT_SECONDS = 1.0
 
@@ -127,6 +129,7 @@ class FolderPlace:
         self._left: set[int] = set()
         self.failed_sync: OSError | None = None
         self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
+        self._records: weakref.WeakKeyDictionary[Segment, SegmentRecord] = weakref.WeakKeyDictionary()
         self._alone = False
         self._process = os.getpid()
 
@@ -158,13 +161,13 @@ class FolderPlace:
         self._staged[number] = SegmentRecord(number, len(documents.lengths), written, tuple(records))
 
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
-        records = []
+        records, numbers = [], list(numbers)
+        # Not synced as they are written: synced together they cost the disk little more than one, and what is merged away
+        # before the commit costs nothing.
+        with self._syncing():
+            self._sync(numbers)
         for number in numbers:
             name = segment_name(number)
-            # Not synced as they are written: synced together they cost the disk little more than one, and what is merged away
-            # before the commit costs nothing.
-            with self._syncing():
-                self._sync(f"{STAGING}/{name}", self._staged[number])
             self._files.rename(f"{STAGING}/{name}", f"{SEGMENTS}/{name}")
             records.append(self._staged.pop(number))
         if records:
@@ -203,10 +206,7 @@ class FolderPlace:
             raise damaged(folder, "the schema has too few levels for it")
         levels = []
         for level, (rows, file) in enumerate(record.levels):
-            width = schema.levels.width(level)
-            expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
-            if kind.scaled:
-                expected["scales"] = ("F32", (rows, width))
+            width, expected = schema.levels.width(level), level_tensors(schema, level, rows)
             extents = tensors.check(self._files, _level_file(folder, level), expected, file.size)
             load = partial(self._load, record.number, level, expected, file.size)
             reader = None if self.memory is None else self._reader(record.number, level, extents, kind, self.memory)
@@ -214,23 +214,16 @@ class FolderPlace:
             levels.append(Level(schema.levels.start(level), width, rows, nbytes, load, reader))
         if self.memory is not None:
             self.memory.make_room(ALIGNMENT + sum(level.reader.room(1) for level in levels if level.reader is not None))
-        documents = self._documents(record, schema)
+        documents = self.documents(record, schema)
         if rows_reaching(documents.lengths, schema.levels) != [level.rows for level in record.levels]:
             raise damaged(_documents_file(folder), "its lengths don't match the levels")
-        return Segment(segment_name(record.number), record.rows, tuple(levels), *documents)
+        segment = Segment(segment_name(record.number), record.rows, tuple(levels), *documents)
+        self._records[segment] = record
+        return segment
 
-    def verify(self, record: SegmentRecord) -> None:
-        """Compare every file with its checksum, which reads them all. Raises CorruptIndexError."""
-        folder = self._folder(record.number)
-        files = [(_documents_file(folder), record.documents)]
-        files += [(_level_file(folder, level), file) for level, (_, file) in enumerate(record.levels)]
-        for name, file in files:
-            try:
-                same = self._files.checksum(name) == file
-            except OSError as error:
-                raise damaged(name, f"it can't be read ({error.strerror})") from None
-            if not same:
-                raise damaged(name, f"its checksum is wrong; {record.rows:,} documents are touched")
+    def record(self, segment: Segment) -> SegmentRecord:
+        """What the catalog says, or said, of a segment that this place opened."""
+        return self._records[segment]
 
     def clean(self, named: Iterable[int], next_segment: int) -> None:
         """Remove what a killed writer left. Only the holder of the writer's lock may."""
@@ -332,16 +325,21 @@ class FolderPlace:
             self.failed_sync = error
             raise
 
-    def _sync(self, folder: str, record: SegmentRecord) -> None:
-        for level in range(len(record.levels)):
-            self._files.sync(_level_file(folder, level))
-        self._files.sync(_documents_file(folder))
-        self._files.sync_folder(folder)
+    def _sync(self, numbers: Sequence[int]) -> None:
+        folders = [f"{STAGING}/{segment_name(number)}" for number in numbers]
+        files = [name for number, folder in zip(numbers, folders) for name in _file_names(folder, self._staged[number])]
+        if not files:
+            return
+        # Side by side, so that one flush of the disk serves many of them. All have ended when this returns or raises.
+        with ThreadPoolExecutor(min(_SYNCS, len(files))) as pool:
+            list(pool.map(self._files.sync, files))
+            list(pool.map(self._files.sync_folder, folders))
 
     def _folder(self, number: int) -> str:
         return f"{STAGING if number in self._staged else SEGMENTS}/{segment_name(number)}"
 
-    def _documents(self, record: SegmentRecord, schema: Schema) -> Documents:
+    def documents(self, record: SegmentRecord, schema: Schema) -> Documents:
+        """What a segment keeps of its documents beside vectors. Raises CorruptIndexError."""
         name, rows = _documents_file(self._folder(record.number)), record.rows
         expected: dict[str, tuple[str, Shape]] = {"lengths": ("I32", (rows,)), "sequence": ("I64", (rows,))}
         if schema.id_kind == "text":
@@ -365,6 +363,15 @@ def segment_name(number: int) -> str:
     return f"{number:08d}"
 
 
+def level_tensors(schema: Schema, level: int, rows: int) -> dict[str, tuple[str, Shape]]:
+    """The tensors of a level's file: dtype and shape of each."""
+    kind, width = codec(schema.codec), schema.levels.width(level)
+    expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
+    if kind.scaled:
+        expected["scales"] = ("F32", (rows, width))
+    return expected
+
+
 def record_files(record: SegmentRecord) -> list[tuple[str, Written]]:
     """The files of a segment of the last commit, and what they hold."""
     folder = f"{SEGMENTS}/{segment_name(record.number)}"
@@ -378,6 +385,10 @@ def _level_file(folder: str, level: int) -> str:
 
 def _documents_file(folder: str) -> str:
     return f"{folder}/documents.safetensors"
+
+
+def _file_names(folder: str, record: SegmentRecord) -> list[str]:
+    return [*(_level_file(folder, level) for level in range(len(record.levels))), _documents_file(folder)]
 
 
 def _document_tensors(documents: Documents) -> dict[str, Tensor]:

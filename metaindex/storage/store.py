@@ -37,6 +37,7 @@ from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.transaction import Current, Transaction
+from metaindex.storage.verify import Inspection, Verification
 from metaindex.storage.where import Condition, fields, query
 
 __all__ = ["Store", "Transaction"]
@@ -120,7 +121,10 @@ class Store:
                 memory = None if memory_limit is None else VectorMemory(memory_limit)
                 state, place = catalog.state(), FolderPlace(opened, memory)
                 if verify:
-                    _verify(opened, catalog, state, place)
+                    inspection = Inspection(opened, catalog, state.schema, state.counters)
+                    inspection.look(state.segments, place)
+                    if inspection.damage:
+                        raise CorruptIndexError(f"{opened.root}: {inspection.damage[0]}; restore it from a copy, or repair it")
                 if mode == "r+":
                     place.clean((record.number for record in state.segments), state.counters.next_segment)
                 store = cls(_current(state, place, {}), catalog, place, encode)
@@ -260,7 +264,12 @@ class Store:
         self._now()
         sequence = snapshot.sequence_at(np.asarray(rows, np.int64)).tolist()
         texts = self._catalog.metadata(sequence, snapshot.number)
-        return [json.loads(texts[number]) if number in texts else None for number in sequence]
+        try:
+            return [json.loads(str(texts[number])) if number in texts else None for number in sequence]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CorruptIndexError(
+                f"catalog.sqlite: metadata is no JSON ({error}); restore it from a copy, or repair it"
+            ) from None
 
     def matching(self, snapshot: Snapshot, condition: Condition) -> NDArray[np.int64]:
         """The rows, rising, of the documents in ``snapshot`` whose metadata meet ``condition``; not to be written to.
@@ -374,6 +383,26 @@ class Store:
         else:
             copy(self._files, path)
 
+    def verify(self) -> Verification:
+        """Read all that stands now, and say what of it no writer wrote. Damage is never raised; writers go on meanwhile."""
+        current = self._now()
+        inspection = Inspection(self._files, self._catalog, current.schema, current.counters)
+        if self._files is None:
+            inspection.look(current.snapshot.segments, None)
+        else:
+            assert isinstance(self._place, FolderPlace)
+            self._check_process()
+            records = [self._place.record(segment) for segment in current.snapshot.segments]
+            # This handle's own connection may be in the middle of a write.
+            catalog = Catalog.open(self._files, writable=False) if self.writable else self._catalog
+            try:
+                inspection = Inspection(self._files, catalog, current.schema, current.counters)
+                inspection.look(records, self._place)
+            finally:
+                if catalog is not self._catalog:
+                    catalog.close()
+        return inspection.result(len(current.snapshot), len(current.snapshot.segments))
+
     def memory(self) -> dict[str, Any]:
         """Bytes held: per level and place ("ram", "disk"), per-document arrays, and the catalog apart.
 
@@ -434,19 +463,6 @@ def _current(state: State, place: FolderPlace, known: dict[str, Segment]) -> Cur
             gone = np.flatnonzero(np.isin(segment.sequence, state.removed))
         held.append(Held(segment, gone))
     return Current.of(state.schema, state.counters, held)
-
-
-def _verify(files: Files, catalog: Catalog, state: State, place: FolderPlace) -> None:
-    if wrong := catalog.damage():
-        raise CorruptIndexError(f"{files.root}: the catalog is damaged ({wrong[0]}); restore the index from a copy")
-    for record in state.segments:
-        place.verify(record)
-    snapshot = _current(state, place, {}).snapshot
-    rows = snapshot.order
-    if list(zip(snapshot.sequence_at(rows).tolist(), snapshot.ids_at(rows).tolist())) != catalog.documents(
-        state.counters.commit
-    ):
-        raise CorruptIndexError(f"{files.root}: catalog and segments name different documents; restore the index from a copy")
 
 
 def _lookup_bytes(snapshot: Snapshot) -> int:

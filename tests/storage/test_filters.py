@@ -123,6 +123,34 @@ def test_filters_agree_with_a_plain_evaluator(declared, described, conditions, d
     store.close()
 
 
+VALUES = [MISSING, None, True, -1.5, 0, 2, 2**63, "", "a", "ab", [1], {}]
+PAIRS = [{"a": value, **other} for value in VALUES for other in ({}, {"b": 2}, {"b": "x"})]
+DOCUMENTS = [None, *({key: value for key, value in pair.items() if value is not MISSING} for pair in PAIRS)]
+OPERANDS = [None, True, -1.5, 0, 2, 2**63, "", "a", "ab"]
+
+
+@pytest.mark.parametrize("declared", [(), ("a", "b")])
+@pytest.mark.parametrize("operator", ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin"])
+def test_each_operator_on_each_kind_of_value(operator, declared):
+    store = Store.create(schema(fields=declared))
+    add(store, vectors(len(DOCUMENTS)), metadata=DOCUMENTS)
+    with store.transaction() as transaction:
+        transaction.update_metadata([1], [json.dumps(DOCUMENTS[1])], {"a", "b"})
+    for operand in OPERANDS:
+        if operand is None and operator[:2] in ("$g", "$l"):
+            continue
+        one = {"a": {operator: [operand, 0] if operator.endswith("in") else operand}}
+        for condition in (
+            one,
+            {**one, "b": 2},
+            {"$or": [one, {"b": 2}]},
+            {"b": {"$ne": 2}, "$or": [one, {"a": {"$lt": 1, "$gte": -2}}]},
+            {"$or": [{"b": "x", **one}, {"b": None, "a": {"$ne": "a"}}]},
+        ):
+            assert found(store, condition) == [id_ for id_, each in enumerate(DOCUMENTS) if meets(each, condition)], condition
+    store.close()
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
 def test_every_number_equals_itself(real, whole):
     store = Store.create(schema())

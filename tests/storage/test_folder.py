@@ -319,7 +319,7 @@ def test_changed_vectors_are_found_by_checksums(index):
     data[-1] ^= 1
     path.write_bytes(data)
     Store.open(index).close()
-    with pytest.raises(CorruptIndexError, match=r"level-2\.safetensors: its checksum is wrong; 2 documents"):
+    with pytest.raises(CorruptIndexError, match=r"level-2\.safetensors: its checksum is wrong \(2 documents"):
         Store.open(index, verify=True)
 
 
@@ -366,5 +366,5 @@ def test_a_catalog_that_names_other_documents(index):
     connection.execute("UPDATE documents SET id = 77 WHERE id = 1")
     connection.commit()
     connection.close()
-    with pytest.raises(CorruptIndexError, match="different documents"):
+    with pytest.raises(CorruptIndexError, match="wrong checksum"):
         Store.open(index, verify=True)

@@ -8,7 +8,7 @@ import pytest
 
 import metaindex
 from metaindex import MetaIndex
-from metaindex.errors import ClosedError, ShapeError
+from metaindex.errors import ClosedError, NonFiniteError, ShapeError
 
 RNG = np.random.default_rng(5)
 
@@ -417,3 +417,31 @@ def test_a_search_under_way_survives_close(monkeypatch):
 def test_public_names():
     assert metaindex.__version__
     assert all(hasattr(metaindex, name) for name in metaindex.__all__)
+
+
+@pytest.mark.parametrize("codec", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["batch", "list"])
+def test_float16_documents_are_kept_as_their_float32_values_are(codec: str, ragged: bool) -> None:
+    numbers = np.random.default_rng(4).integers(0, 0x7C00, (5, 6, 8)).astype(np.uint16)
+    numbers[0, 0, :4] = [0, 1, 0x3FF, 0x7BFF]  # zero, the least and the largest subnormal, the largest number
+    narrow = (numbers | (np.arange(8, dtype=np.uint16) % 2 << 15)).view(np.float16)  # every second one negative
+    given = [narrow, narrow.astype(np.float32), np.asfortranarray(narrow), narrow.astype(">f2")]
+    kept = []
+    for vectors in given:
+        index = MetaIndex(codec=codec, levels=(1, 4, 8))
+        index.add([tokens[: 2 + n] for n, tokens in enumerate(vectors)] if ragged else vectors)
+        kept.append([document.tokens for document in index.get(range(5))])
+        index.search(vectors[:1])
+    for other in kept[1:]:
+        for ours, theirs in zip(kept[0], other):
+            np.testing.assert_array_equal(ours.view(np.uint32), theirs.view(np.uint32))
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7C01, 0x7FFF, 0xFC01, 0xFFFF])
+def test_float16_infinity_and_nan_of_any_bits_are_refused(bits: int) -> None:
+    vectors = np.ones((3, 2, 4), np.float16)
+    vectors.view(np.uint16)[1, 1, 2] = bits
+    index = MetaIndex()
+    with pytest.raises(NonFiniteError, match=r"\(1, 1, 2\)"):
+        index.add(vectors)
+    assert len(index) == 0

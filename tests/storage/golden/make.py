@@ -1,0 +1,104 @@
+"""Makes the golden indexes anew: ``python -m tests.storage.golden.make``. Only a new format version may need it.
+
+Each is an index folder with ``expected.json`` beside it: ids, tokens, metadata and the results of a search.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from metaindex import MetaIndex
+
+HERE = Path(__file__).parent
+DIM = 4
+
+
+def vectors(rng: np.random.Generator, *lengths: int) -> list[np.ndarray]:
+    return [rng.standard_normal((length, DIM)).astype(np.float32) for length in lengths]
+
+
+def plain(codec: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        rng = np.random.default_rng(1)
+        with MetaIndex(path=path, codec=codec) as index:
+            index.add(vectors(rng, 3, 1, 4, 2), metadata=[{"lang": "en", "year": 2020}, None, {"lang": "dé"}, {}])
+
+    return make
+
+
+def text_ids(path: Path) -> None:
+    with MetaIndex(path=path, codec="int8") as index:
+        metadata = [{"a": [1, {"b": None}]}] * 3
+        index.add(vectors(np.random.default_rng(2), 2, 3, 1), ids=["", "ünï", "x" * 100], metadata=metadata)
+
+
+def several_segments(path: Path) -> None:
+    rng = np.random.default_rng(3)
+    with MetaIndex(path=path) as index:
+        for lengths in ((1, 4, 2), (3,), (2, 2)):
+            index.add(vectors(rng, *lengths))
+        index.remove([1, 3])
+        index.upsert(vectors(rng, 4), ids=[0], metadata=[{"version": 2}])
+
+
+def fixed_shape(path: Path) -> None:
+    with MetaIndex(DIM, 4, 2, levels=(1, 3, 4), path=path, nested=True, normalize=True) as index:
+        index.add(np.random.default_rng(4).standard_normal((3, 4, DIM)), ids=[2**63 - 1, 5, 7])
+
+
+def empty(path: Path) -> None:
+    MetaIndex(path=path).close()
+
+
+GOLDEN: dict[str, Callable[[Path], None]] = {
+    **{codec: plain(codec) for codec in ("float32", "float16", "bfloat16", "int8")},
+    "text-ids": text_ids,
+    "several-segments": several_segments,
+    "fixed-shape": fixed_shape,
+    "empty": empty,
+}
+
+
+def expected(index: MetaIndex) -> dict:
+    documents = index.get(list(index)) if len(index) else []
+    listed = [{"id": one.id, "tokens": one.tokens.tolist(), "metadata": one.metadata} for one in documents]
+    found: dict = {"documents": listed, "searches": []}
+    if len(index):
+        query = np.random.default_rng(9).standard_normal((2, DIM)).astype(np.float32)
+        for budget in (None, (1, 1), (2, 2)):
+            scores, ids = index.search(query[None], 3, budget=budget, scorer="reference")
+            asked = {"query": query.tolist(), "budget": budget}
+            found["searches"].append({**asked, "scores": scores.tolist(), "ids": ids.tolist()})
+    return found
+
+
+def shrink(path: Path) -> None:
+    """Smaller pages: a few KB instead of thirty."""
+    connection = sqlite3.connect(path / "catalog.sqlite")
+    connection.execute("PRAGMA page_size = 512")
+    connection.execute("VACUUM")
+    connection.close()
+
+
+def make(name: str, where: Path) -> None:
+    path = where / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    GOLDEN[name](path / "index")
+    shrink(path / "index")
+    with MetaIndex.open(path / "index") as index:
+        (path / "expected.json").write_text(json.dumps(expected(index), ensure_ascii=False).replace("Infinity", "1e999"))
+    for folder in ("tmp", "segments"):  # git keeps no empty folder
+        shutil.rmtree(path / "index" / folder) if not any((path / "index" / folder).iterdir()) else None
+    (path / "index" / "lock").write_text("")
+
+
+if __name__ == "__main__":
+    for each in GOLDEN:
+        make(each, HERE)
