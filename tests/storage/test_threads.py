@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
+from metaindex.codecs import Parts
 from metaindex.errors import ClosedError, ForkedProcessError, MetaIndexError
+from metaindex.storage.segment import Level
 from tests.storage.threads import SEARCHERS, Run
 
 SECONDS = 60
@@ -114,6 +116,31 @@ def test_a_fork_amid_writes_and_searches(index):
     assert statuses == [0] * FORKS
     assert wrong == []
     assert index.search(QUERY, 3).ids[0].tolist() == BEST
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_while_a_level_is_loaded_leaves_no_lock():
+    """One thread loads a level while the process forks; the child loads another."""
+    loading, forked = threading.Event(), threading.Event()
+
+    def slow():
+        loading.set()
+        assert forked.wait(60)
+        return Parts(GOOD, None)
+
+    first, second = Level(0, 1, 8, 0, slow), Level(0, 1, 8, 0, lambda: Parts(BAD, None))
+    thread = threading.Thread(target=lambda: first.parts)
+    thread.start()
+    assert loading.wait(60)
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        os._exit(0 if second.parts.codes is BAD else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    forked.set()
+    thread.join()
+    assert status == 0
 
 
 def _forked(index):
