@@ -53,7 +53,7 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
         if files is not None and writable:
-            # SQLite quietly opens a file for reading where it can't for writing; that is to be known now, not at the first write.
+            # SQLite quietly opens for reading what it can't open for writing; that is to be known now, not at the first write.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
