@@ -563,10 +563,10 @@ class IndexMachine(RuleBasedStateMachine):
             copy.add(vectors, ids if not replace else None if not self.text else self._new_ids(rng, 4))
         shutil.rmtree(copies[0])
 
-    @precondition(lambda self: self.path is not None and self.crashes["kill"] < 2)
+    @precondition(lambda self: self.path is not None and self.crashes["kill"] < 3)
     @rule(
         seed=_SEEDS,
-        moment=st.integers(0, 70),
+        moment=st.integers(0, 25),
         after=st.booleans(),
         what=st.sampled_from(["add", "upsert", "remove", "compact"]),
     )
