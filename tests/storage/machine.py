@@ -574,6 +574,7 @@ class IndexMachine(RuleBasedStateMachine):
         """A process that dies at any step of a write leaves the state before it or after it; after it, once it answered."""
         rng = np.random.default_rng(seed)
         self.crashes["kill"] += 1
+        moment = (moment + seed) % {"remove": 6, "compact": 12}.get(what, 26)  # a removal has few steps
         ids = self._some_ids(rng, 3) if what in ("upsert", "remove") else []
         if what in ("add", "upsert"):
             ids += self._new_ids(rng, 3)
