@@ -563,10 +563,10 @@ class IndexMachine(RuleBasedStateMachine):
             copy.add(vectors, ids if not replace else None if not self.text else self._new_ids(rng, 4))
         shutil.rmtree(copies[0])
 
-    @precondition(lambda self: self.path is not None and self.crashes["kill"] < 2)
+    @precondition(lambda self: self.path is not None and self.crashes["kill"] < 3)
     @rule(
         seed=_SEEDS,
-        moment=st.integers(0, 70),
+        moment=st.integers(0, 25),
         after=st.booleans(),
         what=st.sampled_from(["add", "upsert", "remove", "compact"]),
     )
@@ -574,6 +574,7 @@ class IndexMachine(RuleBasedStateMachine):
         """A process that dies at any step of a write leaves the state before it or after it; after it, once it answered."""
         rng = np.random.default_rng(seed)
         self.crashes["kill"] += 1
+        moment = (moment + seed) % {"remove": 6, "compact": 12}.get(what, 26)  # a removal has few steps
         ids = self._some_ids(rng, 3) if what in ("upsert", "remove") else []
         if what in ("add", "upsert"):
             ids += self._new_ids(rng, 3)
