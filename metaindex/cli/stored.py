@@ -31,11 +31,6 @@ class Array(Protocol):
     def __getitem__(self, rows: slice) -> NDArray: ...
 
 
-def opened(path: Path) -> Array | NDArray:
-    """The array at ``path``. Raises errors of a dozen classes for a damaged file."""
-    return READERS[path.suffix](path)
-
-
 class _Sliced:
     """What both kinds of stored arrays share. ``bfloat16`` numbers come as float32, of which they are the upper halves."""
 

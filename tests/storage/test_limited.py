@@ -149,6 +149,36 @@ def test_a_scan_reads_level_0_in_order_and_a_gather_reads_neighbours_at_once(tmp
     assert max(size for *_, size in _Recorded.reads) <= 20_000
 
 
+class _Threads(Files):
+    read_by: list[str] = []  # noqa: RUF012
+
+    def read_at(self, name, pieces):
+        if "level" in name:
+            _Threads.read_by.append(threading.current_thread().name.rpartition("_")[0])
+        return super().read_at(name, pieces)
+
+
+def test_the_next_window_is_read_while_one_is_scored(tmp_path):
+    Store.create(schema(16, 8), tmp_path / "index").close()
+    with closing(Store.open(tmp_path / "index", "r+")) as store:
+        add(store, vectors(2000, 8, 16))
+    store = Store.open(tmp_path / "index", memory_limit=20_000, files=_Threads)
+    index, memory, query = _index_on(store), store._place.memory, vectors(1, 4, 16)
+    index.search(query)
+    assert _Threads.read_by[0] != "metaindex-read"
+    assert set(_Threads.read_by[4:]) == {"metaindex-read"}
+    before = threading.active_count()
+    (file,) = (tmp_path / "index" / "segments").glob("*/level-3.safetensors")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptIndexError, match="cut short while it was open"):
+        index.search(query)
+    assert memory._leased == 0
+    assert threading.active_count() == before
+    file.write_bytes(data)
+    same(index.search(query), MetaIndex.open(tmp_path / "index").search(query))
+
+
 def _index_on(store):
     index = MetaIndex.__new__(MetaIndex)
     index._serve(store, 1)
