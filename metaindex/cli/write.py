@@ -18,6 +18,7 @@ from metaindex.index import MetaIndex
 from metaindex.planning.size import human
 
 _BATCH_NUMBERS = 16 << 20
+_BATCH_DOCUMENTS = 16 << 10  # the metadata of a batch is in memory at once
 _VECTORS = ".npy, .npz or .safetensors with [N, T, d]; ids and metadata in .jsonl beside it"
 
 
@@ -109,7 +110,7 @@ def _add(options: argparse.Namespace) -> int:
 def _shown(source: vectors.VectorFile, description: str) -> Iterator[Any]:
     """The documents batch by batch, with a bar that moves as they are taken."""
     _, tokens, dim = source.vectors.shape
-    size = max(1, _BATCH_NUMBERS // max(1, tokens * dim))
+    size = max(1, min(_BATCH_DOCUMENTS, _BATCH_NUMBERS // max(1, tokens * dim)))
     with Progress(total=len(source.vectors), unit="doc", description=description) as bar:
         for batch in source.batches(size):
             yield batch

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from metaindex.codecs import codec
-from metaindex.errors import MetaIndexError
-from metaindex.execution import executor
-from metaindex.scoring.reference import document_tokens
+from metaindex.errors import CapacityError, MetaIndexError
+from metaindex.execution import executor, windows
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries
 from metaindex.storage.schema import Schema
@@ -41,9 +40,8 @@ def compared(
     try:
         asked = []
         for row in rng.choice(rows, _QUERIES):
-            segment, place = snapshot.place(int(row))
             tokens = np.zeros((_QUERY_TOKENS, schema.dim or 1), np.float32)
-            document = document_tokens(segment, place, _QUERY_TOKENS, kind)
+            document = windows.tokens_at(snapshot, int(row), kind)[:_QUERY_TOKENS]
             tokens[: len(document)] = document
             asked.append(tokens)
         queries = Queries(kind.encode(np.stack(asked)), np.full(_QUERIES, _QUERY_TOKENS, np.int32))
@@ -54,6 +52,8 @@ def compared(
         name = f"scorer {scorer.name!r}"
         scores = executor.gather(search, budget, candidates)
         expected = executor.gather(replace(search, scorer="reference"), budget, candidates)
+    except CapacityError:  # a memory_limit that no document fits is no damage
+        raise
     except (MetaIndexError, OSError) as error:
         return replace(found, ok=False, damage=(*found.damage, Damage(name, str(error), len(rows))))
     allowed = TOLERANCE * np.maximum(1.0, np.abs(expected).max(initial=0)) + TOLERANCE * np.abs(expected)

@@ -1,17 +1,20 @@
 """Searches in an index that is larger than the memory it may take: the ordinary scorers on one small snapshot after another.
 
 What has to be scored, all rows of a snapshot or its candidates, is cut into windows in rising order of rows. A window's
-vectors are read into one buffer, whose size ``VectorMemory`` grants, or stand in memory already; it is scored as a snapshot of
-its own, and the best of all windows are merged by the same rule: equal scores in the order of addition.
+vectors are read into one buffer, whose size ``VectorMemory`` grants, or stand in memory already; where there are several, the
+next one is read into one half of the buffer while this one is scored in the other. It is scored as a snapshot of its own, and
+the best of all windows are merged by the same rule: equal scores in the order of addition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +97,7 @@ class _Strand:
 
 
 _NO_RUNS = np.empty((0, 2), np.int64)
+_Span: TypeAlias = tuple[list[tuple[_Strand, int, int]], int]
 
 
 def _same(parts: Parts) -> Parts:
@@ -142,23 +146,53 @@ class _Needed:
             memory_block = np.empty(granted, np.uint8)
             buffer = memory_block[-memory_block.ctypes.data % ALIGNMENT :]
             buffer = buffer[: granted - ALIGNMENT]
-            at, start, place = 0, 0, 0
-            while at < len(self._strands):
-                pieces: list[tuple[_Strand, int, int]] = []
-                left, first = len(buffer), place
-                while at < len(self._strands):
-                    strand = self._strands[at]
-                    stop = strand.fit(start, left)
-                    if stop > start:
-                        pieces.append((strand, start, stop))
-                        left -= strand.room(start, stop)
-                        place += stop - start
-                    if stop < strand.count:
-                        start = stop
-                        break
-                    at, start = at + 1, 0
-                if allowed is None or allowed[first:place].any():
+            half = len(buffer) // 2 // ALIGNMENT * ALIGNMENT
+            if len(buffer) < wanted and half >= least:
+                yield from self._ahead(self._spans(half, allowed), buffer[:half], buffer[half : 2 * half])
+            else:
+                for pieces, first in self._spans(len(buffer), allowed):
                     yield self._window(pieces, first, buffer)
+
+    def _spans(self, nbytes: int, allowed: NDArray[np.bool_] | None) -> Iterator[_Span]:
+        """The windows, each of ``nbytes`` at most, before they are read."""
+        at, start, place = 0, 0, 0
+        while at < len(self._strands):
+            pieces: list[tuple[_Strand, int, int]] = []
+            left, first = nbytes, place
+            while at < len(self._strands):
+                strand = self._strands[at]
+                stop = strand.fit(start, left)
+                if stop > start:
+                    pieces.append((strand, start, stop))
+                    left -= strand.room(start, stop)
+                    place += stop - start
+                if stop < strand.count:
+                    start = stop
+                    break
+                at, start = at + 1, 0
+            if allowed is None or allowed[first:place].any():
+                yield pieces, first
+
+    def _ahead(self, spans: Iterator[_Span], this: NDArray[np.uint8], other: NDArray[np.uint8]) -> Iterator[_Window]:
+        """Windows by turns in two buffers: one thread reads the next window while the caller scores this one."""
+        span = next(spans, None)
+        # Its end waits for the read that is under way, so no buffer goes back to the lease while it is written to.
+        with ThreadPoolExecutor(1, "metaindex-read") as pool:
+            reader: ThreadPoolExecutor | None = pool
+            window = None if span is None else self._window(*span, this)
+            while window is not None:
+                this, other = other, this
+                span, ahead = next(spans, None), None
+                if span is not None and reader is not None:
+                    try:
+                        ahead = reader.submit(self._window, *span, this)
+                    except RuntimeError:  # no thread starts any more: the interpreter ends, or the system has none left
+                        reader = None
+                yield window
+                if ahead is not None:
+                    window = ahead.result()
+                else:
+                    window = None if span is None else self._window(*span, this)
 
     def _window(self, pieces: Sequence[tuple[_Strand, int, int]], first: int, buffer: NDArray[np.uint8]) -> _Window:
         segments = []

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Codec, Parts, codec
-from metaindex.errors import CorruptIndexError, ForkedProcessError
+from metaindex.errors import CorruptIndexError, ForkedProcessError, IndexLockedError
 from metaindex.storage import tensors
 from metaindex.storage.cache import VectorMemory
 from metaindex.storage.catalog import LevelRecord, SegmentRecord
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 _SYNCS = 8  # at once
 LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
 _SHORT_SECONDS = 1.0
+_SEARCH_SECONDS = 10.0
 
 
 class Documents(NamedTuple):
@@ -82,7 +86,11 @@ class Place(Protocol):
     def purge(self, named: Iterable[int]) -> None:
         """Unlink all segments but those ``named``, now; a snapshot that uses a retired one can go on.
 
-        For the holder of the writer's lock who is alone.
+        For the holder of the writer's lock who is alone. Where memory is limited nothing is mapped, so this waits for such
+        snapshots.
+
+        Raises:
+            IndexLockedError: one is still in use after some seconds; nothing is unlinked then.
         """
 
 
@@ -277,10 +285,13 @@ class FolderPlace:
             lock.release()
 
     def purge(self, named: Iterable[int]) -> None:
-        for segment in list(self._retired) if self.memory is None else ():
-            for level in segment.levels:
-                with suppress(OSError, CorruptIndexError):
-                    level.parts  # noqa: B018  what is mapped stays readable without a name
+        if self.memory is None:
+            for segment in list(self._retired):
+                for level in segment.levels:
+                    with suppress(OSError, CorruptIndexError):
+                        level.parts  # noqa: B018  what is mapped stays readable without a name
+        else:
+            self._wait_for_searches()
         keep = set(map(segment_name, named))
         for folder in (STAGING, SEGMENTS):
             for name in self._list(folder):
@@ -288,6 +299,21 @@ class FolderPlace:
                     self._files.remove(f"{folder}/{name}")
             with self._syncing():
                 self._files.sync_folder(folder)
+
+    def _wait_for_searches(self) -> None:
+        """Until no snapshot uses a retired segment."""
+        gc.collect()
+        ended: SimpleQueue[object] = SimpleQueue()  # a queue that may be put to while the collector runs
+        used = [weakref.ref(segment, ended.put) for segment in self._retired]
+        until = time.monotonic() + _SEARCH_SECONDS
+        while any(one() is not None for one in used):
+            try:
+                ended.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                raise IndexLockedError(
+                    f"{self._files.root}: searches of this process still read what is to be purged; under a memory_limit they "
+                    "need its files; let them end and purge again"
+                ) from None
 
     def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
         with self._guard(number):

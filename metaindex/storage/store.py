@@ -322,7 +322,8 @@ class Store:
 
         Raises:
             IndexLockedError: ``purge``, and another handle reads the index, or this process uses an older snapshot; nothing is
-                changed then.
+                changed then. Or, under a memory limit, searches that began before it ended go on for long: what was removed
+                is compacted then, but not purged.
         """
         self._check_writable()
         self._refuse_inside_a_write()

@@ -9,15 +9,18 @@ import sys
 import threading
 import tracemalloc
 from contextlib import closing
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.codecs import CODECS
-from metaindex.errors import CapacityError, CorruptIndexError
+from metaindex.codecs import CODECS, codec
+from metaindex.errors import CapacityError, CorruptIndexError, IndexLockedError
+from metaindex.execution.windows import tokens_at
 from metaindex.storage.cache import VectorMemory
 from metaindex.storage.files import Files
+from metaindex.storage.place import FolderPlace
 from metaindex.storage.segment import Level
 from metaindex.storage.store import Store
 from tests.storage.support import add, assert_holds, ragged, schema, vectors
@@ -144,6 +147,36 @@ def test_a_scan_reads_level_0_in_order_and_a_gather_reads_neighbours_at_once(tmp
     index.score(query, [7, 8, 9, 3, 1500, 1501], (4, 1))
     assert [size for *_, size in _Recorded.reads] == [32, 3 * 32, 2 * 32]
     assert max(size for *_, size in _Recorded.reads) <= 20_000
+
+
+class _Threads(Files):
+    read_by: list[str] = []  # noqa: RUF012
+
+    def read_at(self, name, pieces):
+        if "level" in name:
+            _Threads.read_by.append(threading.current_thread().name.rpartition("_")[0])
+        return super().read_at(name, pieces)
+
+
+def test_the_next_window_is_read_while_one_is_scored(tmp_path):
+    Store.create(schema(16, 8), tmp_path / "index").close()
+    with closing(Store.open(tmp_path / "index", "r+")) as store:
+        add(store, vectors(2000, 8, 16))
+    store = Store.open(tmp_path / "index", memory_limit=20_000, files=_Threads)
+    index, memory, query = _index_on(store), store._place.memory, vectors(1, 4, 16)
+    index.search(query)
+    assert _Threads.read_by[0] != "metaindex-read"
+    assert set(_Threads.read_by[4:]) == {"metaindex-read"}
+    before = threading.active_count()
+    (file,) = (tmp_path / "index" / "segments").glob("*/level-3.safetensors")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptIndexError, match="cut short while it was open"):
+        index.search(query)
+    assert memory._leased == 0
+    assert threading.active_count() == before
+    file.write_bytes(data)
+    same(index.search(query), MetaIndex.open(tmp_path / "index").search(query))
 
 
 def _index_on(store):
@@ -346,6 +379,70 @@ def test_a_level_has_no_parts_under_a_limit(path):
     level: Level = MetaIndex.open(path, memory_limit=10**6)._store.snapshot.segments[0].levels[0]
     with pytest.raises(AssertionError, match="memory is limited"):
         _ = level.parts
+
+
+def test_verify_and_repair_under_a_limit(path):
+    described = MetaIndex.open(path).schema
+    with MetaIndex.open(path, "r+", memory_limit=largest_document(described)) as limited:
+        found = limited.verify(sample=50)
+        assert found.ok, str(found)
+        assert found.sampled == 50
+        assert not any("level" in name for name in limited._store.files.mapped)
+        file = path / "segments" / "00000000" / "level-1.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+        assert [one.file for one in limited.verify().damage] == ["segments/00000000/level-1.safetensors"]
+    with pytest.raises(CorruptIndexError, match="level-1"):
+        MetaIndex.open(path, verify=True, memory_limit=10**6)
+    repaired = MetaIndex.repair(path, apply=True)
+    assert repaired.applied
+    with MetaIndex.open(path, verify=True, memory_limit=largest_document(described)) as limited:
+        assert len(limited) == repaired.kept
+        assert limited.verify().ok
+    with MetaIndex.open(path, memory_limit=300) as limited, pytest.raises(CapacityError):
+        limited.verify()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_purge_waits_for_searches_under_a_limit(tmp_path, monkeypatch, ends):
+    documents = vectors(40)
+    store = Store.create(schema(codec="float32"), tmp_path / "index", memory_limit=10**4)
+    for part in (documents[:20], documents[20:]):
+        add(store, part)
+    with store.transaction() as transaction:
+        transaction.remove(range(0, 40, 2))
+    real, taken, found = FolderPlace.keep_merged, [], []
+
+    def keep_merged(self, *arguments):
+        taken.append(store.snapshot)  # as a search in another thread does meanwhile
+        return real(self, *arguments)
+
+    class Waited(SimpleQueue):
+        def get(self, *arguments, **options):
+            if ends and taken:  # the search ends while the purge waits, and still reads all it needs
+                (snapshot,) = taken
+                found.extend(tokens_at(snapshot, row, codec("float32")) for row in range(40))
+                del snapshot
+                taken.clear()
+            return super().get(*arguments, **options)
+
+    monkeypatch.setattr(FolderPlace, "keep_merged", keep_merged)
+    monkeypatch.setattr("metaindex.storage.place.SimpleQueue", Waited)
+    if ends:
+        store.compact(purge=True)
+        np.testing.assert_array_equal(found, documents)
+    else:
+        monkeypatch.setattr("metaindex.storage.place._SEARCH_SECONDS", 0.05)
+        with pytest.raises(IndexLockedError, match="let them end and purge again"):
+            store.compact(purge=True)
+        np.testing.assert_array_equal(tokens_at(taken[0], 39, codec("float32")), documents[39])
+        with pytest.raises(IndexLockedError, match="older snapshots"):
+            store.compact(purge=True)
+        taken.clear()
+        store.compact(purge=True)
+    assert len(list((tmp_path / "index" / "segments").iterdir())) == 1
+    assert len(store.snapshot) == 20
 
 
 def test_documents_are_read_not_mapped(path):

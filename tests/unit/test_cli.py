@@ -286,29 +286,3 @@ def test_a_reader_that_went_away_is_no_error(size):
     _, error = process.communicate(timeout=60)
     assert error == b""
     assert process.returncode == 1
-
-
-_BUILD_PEAK = """
-import sys
-from metaindex.cli import main, store
-def peak():
-    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-store._BATCH_NUMBERS = 1 << 20
-small, large, out = sys.argv[1:]
-assert main(["build", out + "-small", small]) == 0
-before = peak()
-assert main(["build", out, large]) == 0
-print(peak() - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
-def test_build_takes_the_same_memory_for_a_larger_file(tmp_path):
-    vectors = np.random.default_rng(0).standard_normal((16 << 10, 16, 64), dtype=np.float32)  # 64 MiB
-    np.save(tmp_path / "small.npy", vectors[: 2 << 10])
-    np.save(tmp_path / "large.npy", vectors)
-    arguments = [str(tmp_path / name) for name in ("small.npy", "large.npy", "index")]
-    done = subprocess.run(
-        [sys.executable, "-c", _BUILD_PEAK, *arguments], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert int(done.stdout.splitlines()[-1]) < 32 << 20
