@@ -18,7 +18,7 @@ from metaindex.storage.verify import Damage, Inspection, wrong_id
 
 _BATCH = 20_000
 _COPY = "restore the index from a copy"
-_INDEXES = ("index documents_removed", "non-unique entry in index")
+_INDEXES = ("index documents_removed", "index metadata_field_", "non-unique entry in index")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,6 @@ def _repair(files: Files, catalog: Catalog, place: FolderPlace, apply: bool) -> 
     damage = [Damage(NAME, f"SQLite finds: {line}", 0) for line in broken]
     if not all(any(part in line for part in _INDEXES) for line in broken):
         return _impossible(damage)
-    if broken and not apply:
-        return Repair(tuple(damage), [], 0, True, False, "its index is rebuilt first; what else is damaged shows then")
     try:
         with catalog.transaction():
             if broken:
