@@ -158,7 +158,7 @@ def test_every_bit_of_the_catalog(small, half):
     harmless, refused, found = in_children(small, "catalog.sqlite", middle * (half + 1), flip, middle * half)
     assert harmless + refused + found == middle
     print(f"half {half}: {middle} bits: {refused} refused when opened, {found} found by verify, {harmless} change nothing")
-    assert refused + found > middle / 4  # the rest of pages that are not full means nothing
+    assert refused + found > middle / 8  # the rest of pages that are not full means nothing
 
 
 @pytest.mark.parametrize("kind", FILES)

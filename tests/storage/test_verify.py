@@ -54,6 +54,7 @@ DAMAGES = {
     "a missing row": (sql("DELETE FROM documents WHERE sequence = 5"), set()),
     "a row too much": (sql("INSERT INTO documents VALUES (45000, 900, 1, NULL, 0)"), {900}),
     "bad metadata": (sql("UPDATE metadata SET fields = '[]' WHERE sequence = 5"), set()),
+    "metadata no index can read": (stale("metadata_field_%", "UPDATE metadata SET fields = '[' WHERE sequence = 5"), set()),
     "metadata of nobody": (sql("UPDATE metadata SET sequence = 9999 WHERE sequence = 5"), set()),
     "levels of nobody": (sql("INSERT INTO levels VALUES (7, 0, 1, 1, 1)"), set()),
     "NaN": (values(LEVEL, "codes", assign((0, 0, 0), np.nan)), set(range(40)) - {3}),
