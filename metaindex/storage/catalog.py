@@ -389,6 +389,17 @@ class Catalog:
             else:
                 connection.executemany(sql, rows)
 
+    def drop_field_indexes(self) -> None:
+        for (name,) in self._run("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'metadata_field_%'"):
+            self._run(f"DROP INDEX {name}")  # the texts were checked when the catalog was opened
+
+    def make_field_indexes(self, schema: Schema) -> None:
+        """Those of the declared fields that are missing."""
+        made = {sql for (sql,) in self._run("SELECT sql FROM sqlite_master WHERE type = 'index'")}
+        for sql in _indexes(schema):
+            if sql not in made:
+                self._run(sql)
+
     def tolerate_any_text(self) -> None:
         """Read text that is no UTF-8 as what no writer writes, instead of failing."""
         with self._usable() as connection:

@@ -56,7 +56,7 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
             # SQLite quietly opens for reading what it can't open for writing; that is to be known now, not at the first write.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote the damage
         raise translated(error, name) from None
     return connection
 

@@ -18,7 +18,7 @@ from metaindex.storage.verify import Damage, Inspection, wrong_id
 
 _BATCH = 20_000
 _COPY = "restore the index from a copy"
-_INDEXES = ("index documents_removed", "non-unique entry in index")
+_INDEXES = ("index documents_removed", "index metadata_field_", "non-unique entry in index", "malformed JSON")
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,10 @@ def _repair(files: Files, catalog: Catalog, place: FolderPlace, apply: bool) -> 
     damage = [Damage(NAME, f"SQLite finds: {line}", 0) for line in broken]
     if not all(any(part in line for part in _INDEXES) for line in broken):
         return _impossible(damage)
-    if broken and not apply:
-        return Repair(tuple(damage), [], 0, True, False, "its index is rebuilt first; what else is damaged shows then")
     try:
         with catalog.transaction():
             if broken:
+                catalog.drop_field_indexes()  # made again at the end: they can't read metadata that is no JSON
                 catalog.change("REINDEX")
             return _in_transaction(files, catalog, place, damage, apply)
     except _Unapplied as unapplied:
@@ -170,6 +169,7 @@ def _change(catalog: Catalog, state: State, found: Inspection, changes: _Changes
     catalog.change("DELETE FROM metadata WHERE sequence IS ? AND created IS ?", found.metadata)
     catalog.change("DELETE FROM metadata WHERE sequence NOT IN (SELECT sequence FROM documents)")
     catalog.change("INSERT OR IGNORE INTO fields VALUES (?)", ((name,) for name in sorted(found.unlisted)))
+    catalog.make_field_indexes(state.schema)
     catalog.change("REINDEX")
     catalog.put(state.schema, state.counters._replace(commit=state.counters.commit + 1))
 

@@ -61,6 +61,8 @@ class Schema:
         try:
             fields = json.loads(text)
             fields["levels"] = Levels.of(fields["levels"])
+            if not isinstance(fields["fields"], list):
+                raise TypeError("fields: expected a list")
             fields["fields"] = tuple(fields["fields"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -277,7 +277,7 @@ class Inspection:
                     what = "a document that is not in the catalog"
                 elif before[0] == sequence and (before[1] is None or before[1] > created):
                     what = "two versions at once"
-                elif fields and not names <= fields:
+                elif not names <= fields:
                     self.unlisted |= names - fields
                 if what:
                     wrong.setdefault(what, []).append(sequence)

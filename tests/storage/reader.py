@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import stat
 import struct
@@ -32,11 +33,16 @@ TABLES = {
     "checksum INTEGER NOT NULL, PRIMARY KEY (sequence, created)) WITHOUT ROWID",
     "CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID",
 }
+INDEX = (
+    "CREATE INDEX metadata_field_{0} ON metadata (CASE WHEN json_type(fields, '$.\"{1}\"') IN ('array', 'object') THEN x'' "
+    "ELSE json_extract(fields, '$.\"{1}\"') END, removed, created)"
+)
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 MOST = 2**31 - 1
 COUNTERS = ("commit", "next_segment", "next_sequence", "next_id")
-KEYS = {"dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "normalize", "id_kind", "format_version"}
+KEYS = {*("dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "normalize", "id_kind", "fields", "format_version")}
 
 
 class DamagedError(Exception):
@@ -74,7 +80,6 @@ def _read(folder: str) -> Iterator[Document]:
             need(not file.read().endswith(bytes.fromhex("d9d505f920a163d7")), "the journal names a file")
     connection = sqlite3.connect(f"file:{quote(os.path.abspath(catalog))}?mode=rw", uri=True)
     try:
-        connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA query_only = ON")
         yield from _documents(folder, connection)
     finally:
@@ -92,7 +97,12 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
     need(rows("PRAGMA application_id") == [(0x4D544958,)], "another application")
     need(rows("PRAGMA user_version") == [(1,)], "another version")
     need(rows("PRAGMA journal_mode") != [("wal",)], "a catalog in WAL mode")
-    need({sql for (sql,) in rows("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")} == TABLES, "other tables")
+    texts = [sql for (sql,) in rows("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]  # this runs nothing of them
+    need(set(texts) >= TABLES, "other tables")
+    schema = json.loads(dict(rows("SELECT key, value FROM meta"))["schema"])
+    _check_schema(schema)
+    indexes = [INDEX.format(number, name) for number, name in enumerate(schema["fields"])]
+    need(sorted(texts) == sorted([*TABLES, *indexes]), "other tables or indexes")
     need(rows("PRAGMA integrity_check") == [("ok",)], "SQLite finds damage")
     pages = rows("PRAGMA page_count")[0][0] * rows("PRAGMA page_size")[0][0]
     need(os.stat(os.path.join(folder, "catalog.sqlite")).st_size == pages, "the catalog is cut off")
@@ -104,8 +114,6 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
         rows("SELECT * FROM fields ORDER BY name"),
     ]
     need(meta["checksum"] == str(crc(tables)), "the checksum over meta, segments, levels and fields")
-    schema = json.loads(meta["schema"])
-    _check_schema(schema)
     commit, next_segment, next_sequence, next_id = (int(meta[key]) for key in COUNTERS)
     need(min(commit, next_segment, next_sequence, next_id) >= 0 and next_id <= 2**63, "counts")
     need(max(commit, next_segment, next_sequence) <= 2**62, "counts")
@@ -133,7 +141,7 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
         need(sequence >= 0 and _visible_once(created, removed, commit) and _good_id(id_, schema), "a document's record")
         known.add(sequence)
         need(sequence not in held or held[sequence][0] == id_, "another id in the segment")
-        if removed is None:
+        if removed is None or removed > commit:
             need(sequence in held, "a document that no segment holds")
             standing[sequence] = id_
     need(set(held) <= known, "a document that the catalog does not know")
@@ -151,9 +159,9 @@ def _metadata(rows: list[tuple[Any, ...]], commit: int, known: set[int], fields:
         need(sequence != before[0] or (before[1] is not None and before[1] <= created), "two versions of metadata")
         value = json.loads(text, parse_constant=lambda constant: need(False, constant))
         json.dumps(value, allow_nan=False)
-        need(isinstance(value, dict) and (not names or set(value) <= names), "metadata")
+        need(isinstance(value, dict) and set(value) <= names, "metadata, or fields that are not listed")
         before = (sequence, removed)
-        if removed is None:
+        if removed is None or removed > commit:
             described[sequence] = value
     return described
 
@@ -173,7 +181,7 @@ def _check_schema(schema: Any) -> None:
     def count(value: Any, most: int = MOST) -> bool:
         return type(value) is int and 1 <= value <= most
 
-    need(isinstance(schema, dict) and set(schema) - {"fields"} == KEYS, "the schema's keys")
+    need(isinstance(schema, dict) and set(schema) == KEYS, "the schema's keys")
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
     need(all(a < b for a, b in pairwise(edges)), "edges don't rise")
@@ -183,6 +191,9 @@ def _check_schema(schema: Any) -> None:
     need(schema["query_tokens"] is None or count(schema["query_tokens"]), "query_tokens")
     need(schema["nested"] in (None, True, False) and schema["normalize"] in (True, False), "flags")
     need(not {type(schema["nested"]), type(schema["normalize"])} & {int, float}, "flags that are numbers")
+    names = schema["fields"]
+    need(isinstance(names, list) and len(names) <= 32 and len(set(names)) == len(names), "declared fields")
+    need(all(isinstance(name, str) and NAME.fullmatch(name) for name in names), "the name of a declared field")
     need(schema["id_kind"] in (None, "int", "text") and schema["format_version"] == 1, "id_kind or version")
 
 

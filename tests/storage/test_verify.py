@@ -12,7 +12,7 @@ from metaindex import MetaIndex
 from metaindex.errors import CorruptIndexError, IndexLockedError
 from metaindex.scoring.cpu import CpuScorer
 from tests.storage import reader
-from tests.storage.hostile.mutations import DOCUMENTS, LEVEL, assign, forge, sql, values
+from tests.storage.hostile.mutations import DOCUMENTS, LEVEL, assign, forge, sql, stale, values
 
 
 def documents(count=6, seed=0):
@@ -23,7 +23,7 @@ def documents(count=6, seed=0):
 @pytest.fixture
 def path(tmp_path):
     """Two segments of 40 and 6 documents, one of them removed, some with metadata."""
-    with MetaIndex(path=tmp_path / "index", codec="float32") as index:
+    with MetaIndex(path=tmp_path / "index", codec="float32", fields=["n"]) as index:
         index.add(documents(40), metadata=[{"n": n} if n % 2 else None for n in range(40)])
         index.add(documents(6, 1), metadata=[{"late": True}] * 6)
         index.remove([3])
@@ -41,6 +41,10 @@ def flip(path, name):
     (path / name).write_bytes(data)
 
 
+def all_bytes(path):
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"}
+
+
 DAMAGES = {
     "a level": (lambda path: flip(path, "segments/00000001/level-0.safetensors"), set(range(40, 46))),
     "documents": (lambda path: flip(path, "segments/00000000/documents.safetensors"), set(range(40)) - {3}),
@@ -49,7 +53,8 @@ DAMAGES = {
     "another id": (sql("UPDATE documents SET id = 77 WHERE sequence = 5"), set()),
     "a missing row": (sql("DELETE FROM documents WHERE sequence = 5"), set()),
     "a row too much": (sql("INSERT INTO documents VALUES (45000, 900, 1, NULL, 0)"), {900}),
-    "bad metadata": (sql("UPDATE metadata SET fields = '[' WHERE sequence = 5"), set()),
+    "bad metadata": (sql("UPDATE metadata SET fields = '[]' WHERE sequence = 5"), set()),
+    "metadata no index can read": (stale("metadata_field_%", "UPDATE metadata SET fields = '[' WHERE sequence = 5"), set()),
     "metadata of nobody": (sql("UPDATE metadata SET sequence = 9999 WHERE sequence = 5"), set()),
     "levels of nobody": (sql("INSERT INTO levels VALUES (7, 0, 1, 1, 1)"), set()),
     "NaN": (values(LEVEL, "codes", assign((0, 0, 0), np.nan)), set(range(40)) - {3}),
@@ -66,12 +71,12 @@ def test_repair_keeps_what_is_sound(path, name):
         MetaIndex.open(path, verify=True)
     with pytest.raises(reader.DamagedError):
         reader.read(path)
-    files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock"}
+    files = all_bytes(path)
     told = MetaIndex.repair(path)
     assert told.possible
     assert not told.applied
     assert told.damage
-    assert files == {file: file.read_bytes() for file in files}, "nothing is changed before it is told"
+    assert files == all_bytes(path), "nothing is changed before it is told"
     done = MetaIndex.repair(path, apply=True)
     assert done.applied
     assert (done.lost, done.kept, done.damage) == (told.lost, told.kept, told.damage)
@@ -89,6 +94,51 @@ def test_repair_keeps_what_is_sound(path, name):
         assert index.verify().ok
     assert "nothing to repair" in str(MetaIndex.repair(path))
     reader.read(path)
+
+
+STALE = {
+    "documents_removed": (
+        "UPDATE documents SET removed = NULL WHERE sequence = 3",
+        "UPDATE documents SET removed = 3 WHERE sequence = 3",
+    ),
+    "metadata_field_0": (
+        "UPDATE metadata SET fields = '{}' WHERE sequence = 5",
+        "UPDATE metadata SET fields = '{\"n\":5}' WHERE sequence = 5",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_repair_rebuilds_an_index_of_the_catalog(path, name):
+    """Every row is as it was, and an index lacks one of them: what it should find is missing until it is rebuilt."""
+    before = kept(path)
+    away, back = STALE[name]
+    sql(away)(path)
+    stale(name, back)(path)
+    with MetaIndex.open(path) as index:
+        assert (3 in index) == (name == "documents_removed")
+        assert found_by_field(index) == (name == "documents_removed")
+        assert name in str(index.verify())
+    with pytest.raises(CorruptIndexError):
+        MetaIndex.open(path, verify=True)
+    files = all_bytes(path)
+    told = MetaIndex.repair(path)
+    assert told.possible
+    assert not told.applied
+    assert (told.lost, told.kept) == ([], len(before))
+    assert files == all_bytes(path), "nothing is changed before it is told"
+    done = MetaIndex.repair(path, apply=True)
+    assert done.applied
+    assert (done.damage, done.lost, done.kept) == (told.damage, [], len(before))
+    assert kept(path) == before
+    with MetaIndex.open(path) as index:
+        assert 3 not in index
+        assert found_by_field(index)
+    reader.read(path)
+
+
+def found_by_field(index):
+    return 5 in index.search(np.ones((1, 4)), 5, filter={"n": 5}).ids
 
 
 def test_what_cant_be_repaired(path):

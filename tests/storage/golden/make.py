@@ -52,6 +52,17 @@ def fixed_shape(path: Path) -> None:
         index.add(np.random.default_rng(4).standard_normal((3, 4, DIM)), ids=[2**63 - 1, 5, 7])
 
 
+def declared_fields(path: Path) -> None:
+    """Two fields with indexes; metadata in versions that ended, that stand, and that a removed document left."""
+    rng = np.random.default_rng(5)
+    with MetaIndex(path=path, fields=["lang", "year"]) as index:
+        index.add(vectors(rng, 2, 3, 1, 2), metadata=[{"lang": "en", "year": 2020}, {"lang": ["en", "dé"]}, {"more": 1}, None])
+        index.update_metadata([0, 3], [{"lang": "fr", "year": 2021.5}, {"year": None}])
+        index.update_metadata([0, 2], [{"lang": "nl", "new": {"a": True}}, None])
+        index.update_metadata([2], [{"year": 1999}])
+        index.remove([1])
+
+
 def empty(path: Path) -> None:
     MetaIndex(path=path).close()
 
@@ -61,6 +72,7 @@ GOLDEN: dict[str, Callable[[Path], None]] = {
     "text-ids": text_ids,
     "several-segments": several_segments,
     "fixed-shape": fixed_shape,
+    "declared-fields": declared_fields,
     "empty": empty,
 }
 

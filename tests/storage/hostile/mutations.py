@@ -34,6 +34,13 @@ def good_text(path: Path) -> None:
         index.add(np.random.default_rng(1).standard_normal((3, 2, 4)), ids=["a", "bc", "déf"])
 
 
+def good_fields(path: Path) -> None:
+    with MetaIndex(path=path, fields=["a", "b"]) as index:
+        index.add(np.random.default_rng(2).standard_normal((3, 2, 4)), metadata=[{"a": 1, "b": "x"}, {"a": [2]}, None])
+        index.update_metadata([0], [{"a": 2}])
+        index.remove([1])
+
+
 def sql(*statements: str, right: bool = True) -> Mutation:
     def change(path: Path) -> None:
         connection = sqlite3.connect(path / "catalog.sqlite")
@@ -45,6 +52,26 @@ def sql(*statements: str, right: bool = True) -> Mutation:
             forge(path)
 
     return change
+
+
+def stale(index: str, *statements: str) -> Mutation:
+    """Change rows while indexes (a pattern of LIKE) look away: their pages stay as they were."""
+
+    def change(path: Path) -> None:
+        where = f"sqlite_master WHERE type = 'index' AND name LIKE '{index}'"
+        connection = sqlite3.connect(path / "catalog.sqlite")
+        rows = connection.execute(f"SELECT type, name, tbl_name, rootpage, sql FROM {where}").fetchall()
+        connection.close()
+        back = [f"INSERT INTO sqlite_master VALUES ({', '.join(map(quoted, row))})" for row in rows]
+        for part in ((f"DELETE FROM {where}",), statements, back):
+            sql("PRAGMA writable_schema = ON", *part, right=False)(path)
+        forge(path)
+
+    return change
+
+
+def quoted(value: Any) -> str:
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def forge(path: Path) -> None:
@@ -296,6 +323,56 @@ MUTATIONS: dict[str, Mutation] = {
         )
     },
 }  # fmt: skip
+
+INDEX = "CREATE INDEX {} ON metadata ({}, removed, created)"
+LISTED = "CASE WHEN json_type(fields, '$.\"{0}\"') IN ('array', 'object') THEN x'' ELSE json_extract(fields, '$.\"{0}\"') END"
+EXTRACT = "json_extract(fields, '$.a')"
+MASTER = "UPDATE sqlite_master SET {} WHERE name = 'metadata_field_0'"
+HOSTILE_NAMES = (["a", "a"], ["a", "b'"], ["a", 'b"'], ["a", ""], ["a", 1], ["a", "x" * 65], "ab", {"a": 1, "b": 2}, None, [],
+                 ["a"], ["b", "a"], ["a", "b\n"], ["a", "é"], [f"f{n}" for n in range(33)], [["a"], "b"])  # fmt: skip
+
+FIELD_MUTATIONS: dict[str, Mutation] = {
+    "unchanged": lambda path: None,
+    **{f"fields {json.dumps(names)[:60]}": schema(fields=names) for names in HOSTILE_NAMES},
+    "an index more, as for a field": sql(INDEX.format("metadata_field_2", LISTED.format("c"))),
+    "an index more, of an expression": sql(INDEX.format("evil", EXTRACT)),
+    "an index more, of what takes long": sql("CREATE INDEX evil ON metadata (hex(zeroblob(length(fields))))"),
+    "an index less": sql("DROP INDEX metadata_field_1"),
+    "an index of another expression": sql("DROP INDEX metadata_field_0", INDEX.format("metadata_field_0", EXTRACT)),
+    "an index of another field": sql("DROP INDEX metadata_field_0", INDEX.format("metadata_field_0", LISTED.format("c"))),
+    "an index under another name": sql("DROP INDEX metadata_field_0", INDEX.format("metadata_field_3", LISTED.format("a"))),
+    "an index twice": sql(INDEX.format("metadata_field_00", LISTED.format("a"))),
+    "a field with its index, and a bad name": lambda path: (
+        sql("DROP INDEX metadata_field_1", INDEX.format("metadata_field_1", LISTED.format("b c")))(path),
+        schema(fields=["a", "b c"])(path),
+    ),
+    **{
+        f"an index that says {text}": sql("PRAGMA writable_schema = ON", MASTER.format(f"sql = {text}"), right=False)
+        for text in (
+            "replace(sql, 'removed, created', 'created, removed')",
+            "replace(sql, 'THEN x', 'THEN load_extension(1) || x')",
+            "sql || ' '",
+            "lower(sql)",
+            "'garbage'",
+            "NULL",
+        )
+    },
+    **{
+        f"an index at page {page}": sql("PRAGMA writable_schema = ON", MASTER.format(f"rootpage = {page}"), right=False)
+        for page in (0, 1, 2, 10**6)
+    },
+    "a stale index": stale("metadata_field_0", "UPDATE metadata SET fields = '{\"a\":7}' WHERE removed IS NULL"),
+    "metadata that an index can't read": stale("metadata_field_%", "UPDATE metadata SET fields = '[' WHERE removed IS NULL"),
+    "an index of rows that are gone": stale("metadata_field_1", "DELETE FROM metadata"),
+    "a stale index of what is removed": stale("documents_removed", "UPDATE documents SET removed = NULL"),
+    "no field listed": sql("DELETE FROM fields"),
+    "a field less": sql("DELETE FROM fields WHERE name = 'b'"),
+    "a field more": sql("INSERT INTO fields VALUES ('more')"),
+    "a field that is a blob": sql("INSERT INTO fields VALUES (x'00')"),
+    "a field of no UTF-8": sql("INSERT INTO fields VALUES (CAST(x'ff' AS TEXT))"),
+    "two versions at once": sql("UPDATE metadata SET removed = NULL"),
+    "versions that overlap": sql("UPDATE metadata SET removed = 3 WHERE removed = 2"),
+}
 
 TEXT_MUTATIONS: dict[str, Mutation] = {
     "unchanged": lambda path: None,

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.storage import reader
-from tests.storage.hostile.mutations import MUTATIONS, TEXT_MUTATIONS, good, good_text
+from tests.storage.hostile.mutations import FIELD_MUTATIONS, MUTATIONS, TEXT_MUTATIONS, good, good_fields, good_text
 
 LIMIT_S = 120
 MEMORY_BYTES = 64 << 20
@@ -77,11 +77,12 @@ print(json.dumps({"results": results, "seen": seen}))
 """
 
 
-@pytest.fixture(scope="module", params=["int", "text"])
+@pytest.fixture(scope="module", params=["int", "text", "fields"])
 def looked(request, tmp_path_factory):
     """The folder of all hostile indexes, and what one process made of them."""
     folder = tmp_path_factory.mktemp(request.param)
-    make, mutations = (good, MUTATIONS) if request.param == "int" else (good_text, TEXT_MUTATIONS)
+    kinds = {"int": (good, MUTATIONS), "text": (good_text, TEXT_MUTATIONS), "fields": (good_fields, FIELD_MUTATIONS)}
+    make, mutations = kinds[request.param]
     for number, mutate in enumerate(mutations.values()):
         make(folder / str(number))
         mutate(folder / str(number))
