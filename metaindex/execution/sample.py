@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from metaindex.codecs import codec
-from metaindex.errors import MetaIndexError
+from metaindex.errors import CorruptIndexError
 from metaindex.execution import executor
-from metaindex.scoring.reference import document_tokens
+from metaindex.execution.windows import tokens_at
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries
 from metaindex.storage.schema import Schema
@@ -30,6 +30,9 @@ def compared(
     """``found``, and the scores of ``sample`` documents at full budget: a difference beyond ``TOLERANCE`` is damage.
 
     The queries are tokens of documents of the sample.
+
+    Raises:
+        CapacityError: a document does not fit into the memory of the snapshot.
     """
     rng = np.random.default_rng(_SEED)
     standing = np.arange(snapshot.rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
@@ -41,9 +44,8 @@ def compared(
     try:
         asked = []
         for row in rng.choice(rows, _QUERIES):
-            segment, place = snapshot.place(int(row))
             tokens = np.zeros((_QUERY_TOKENS, schema.dim or 1), np.float32)
-            document = document_tokens(segment, place, _QUERY_TOKENS, kind)
+            document = tokens_at(snapshot, int(row), kind)[:_QUERY_TOKENS]
             tokens[: len(document)] = document
             asked.append(tokens)
         queries = Queries(kind.encode(np.stack(asked)), np.full(_QUERIES, _QUERY_TOKENS, np.int32))
@@ -54,7 +56,7 @@ def compared(
         name = f"scorer {scorer.name!r}"
         scores = executor.gather(search, budget, candidates)
         expected = executor.gather(replace(search, scorer="reference"), budget, candidates)
-    except (MetaIndexError, OSError) as error:
+    except (CorruptIndexError, OSError) as error:
         return replace(found, ok=False, damage=(*found.damage, Damage(name, str(error), len(rows))))
     allowed = TOLERANCE * np.maximum(1.0, np.abs(expected).max(initial=0)) + TOLERANCE * np.abs(expected)
     wrong = ~(np.abs(scores - expected) <= allowed)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.errors import CorruptIndexError, IndexLockedError
+from metaindex.errors import CapacityError, CorruptIndexError, IndexLockedError
 from metaindex.scoring.cpu import CpuScorer
 from tests.storage import reader
 from tests.storage.hostile.mutations import DOCUMENTS, LEVEL, assign, forge, sql, values
@@ -55,6 +55,21 @@ DAMAGES = {
     "NaN": (values(LEVEL, "codes", assign((0, 0, 0), np.nan)), set(range(40)) - {3}),
     "a standing id twice": (values(DOCUMENTS, "ids", assign(0, 41)), None),
 }
+
+
+@pytest.mark.parametrize("limit", [400, 10_000])
+def test_a_limited_index_is_verified_too(path, limit):
+    with MetaIndex.open(path, memory_limit=limit) as index:
+        found = index.verify()
+    assert found.ok
+    assert found.sampled == 45
+
+
+def test_a_limit_below_one_document_is_no_damage(path):
+    with MetaIndex.open(path, memory_limit=1) as index:
+        with pytest.raises(CapacityError, match="memory_limit="):
+            index.verify()
+        assert index.verify(sample=0).ok
 
 
 @pytest.mark.parametrize("name", DAMAGES)
