@@ -52,7 +52,7 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         _distrust(connection)
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file
         raise translated(error, name) from None
     return connection
 
