@@ -29,7 +29,7 @@ TABLES = {
     "checksum INTEGER NOT NULL)",
     "CREATE INDEX documents_removed ON documents (removed) WHERE removed IS NOT NULL",
     "CREATE TABLE metadata (sequence INTEGER NOT NULL, fields TEXT NOT NULL, created INTEGER NOT NULL, removed INTEGER, "
-    "checksum INTEGER NOT NULL, PRIMARY KEY (sequence, created)) WITHOUT ROWID",
+    "checksum INTEGER NOT NULL, PRIMARY KEY (sequence, created))",
     "CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID",
 }
 DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
