@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc kernels -type f)
 
-.PHONY: demo test lint cpp-test wheel-test bench clean
+.PHONY: demo test lint cpp-test tsan wheel-test bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -43,6 +43,13 @@ cpp-test: $(VENV)/linters
 		-DMETAINDEX_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/sanitized --parallel 2
 	$(BIN)/ctest --test-dir build/sanitized --output-on-failure
+
+# Threads that share documents and the pool, under the thread sanitizer. It can't run beside the address sanitizer.
+tsan: $(VENV)/linters
+	$(BIN)/cmake -S . -B build/tsan -DMETAINDEX_CPP_TESTS=ON -DMETAINDEX_PYTHON=OFF -DMETAINDEX_SANITIZE=thread \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake --build build/tsan --parallel 2 --target metaindex_threads_tests
+	$(BIN)/ctest --test-dir build/tsan --tests-regex threads --output-on-failure
 
 # The wheel and the sdist are built from a clean checkout and used from another folder, as a user would.
 wheel-test: $(VENV)/linters

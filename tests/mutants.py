@@ -40,22 +40,22 @@ MUTANTS = [
     Mutant(
         "a level file is not synced",
         "storage/place.py",
-        "            self._files.sync(_level_file(folder, level))\n",
-        "            pass\n",
+        "            list(pool.map(self._files.sync, files))\n",
+        "            list(pool.map(self._files.sync, files[1:]))\n",
         f"{POWER}[add]",
     ),
     Mutant(
         "the documents file is not synced",
         "storage/place.py",
-        "        self._files.sync(_documents_file(folder))\n",
-        "",
+        "            list(pool.map(self._files.sync, files))\n",
+        "            list(pool.map(self._files.sync, files[:-1]))\n",
         f"{POWER}[add]",
     ),
     Mutant(
         "a segment's folder is not synced",
         "storage/place.py",
-        "        self._files.sync(_documents_file(folder))\n        self._files.sync_folder(folder)\n",
-        "        self._files.sync(_documents_file(folder))\n",
+        "            list(pool.map(self._files.sync_folder, folders))\n",
+        "            pass\n",
         f"{POWER}[add]",
     ),
     Mutant(
@@ -115,11 +115,11 @@ MUTANTS = [
         f"{POWER}[add]",
     ),
     Mutant(
-        "a new index's own folder is not synced",
+        "segments/ of a copy is not synced",
         "storage/folder.py",
         '            for name in (SEGMENTS, ""):\n                inside.sync_folder(name)\n',
-        "            inside.sync_folder(SEGMENTS)\n",
-        f"{POWER}[save]",
+        '            inside.sync_folder("")\n',
+        f"{POWER}[snapshot]",
     ),
     Mutant(
         "the folder around a new index is not synced",
@@ -160,8 +160,9 @@ MUTANTS = [
     Mutant(
         "a short write is not gone on with",
         "storage/files.py",
-        "                while data:\n                    data = data[os.write(fd, data) :]\n",
-        "                os.write(fd, data)\n",
+        "                    while block:\n                        block = block[os.write(fd, block) :]\n"
+        "                    if size",
+        "                    os.write(fd, block)\n                    if size",
         f"{STEPS}[add]",
     ),
     Mutant(
@@ -172,11 +173,11 @@ MUTANTS = [
         KILL,
     ),
     Mutant(
-        "a document is seen by the commit that removed it",
+        "metadata is seen by the commit that removed it",
         "storage/catalog.py",
         '_VISIBLE = "created <= ? AND (removed IS NULL OR removed > ?)"',
         '_VISIBLE = "created <= ? AND (removed IS NULL OR removed >= ?)"',
-        f"{STEPS}[remove]",
+        f"{STEPS}[drop metadata]",
     ),
     Mutant(
         "two writers share the lock",
@@ -188,8 +189,8 @@ MUTANTS = [
     Mutant(
         "readers don't keep replaced segments",
         "storage/place.py",
-        "            lock = self._files.lock(READERS)\n",
-        "            lock = self._files.lock(READERS, shared=True)\n",
+        "            lock = self._files.lock(READERS, wait=",
+        "            lock = self._files.lock(READERS, shared=True, wait=",
         "tests/storage/test_locks.py::test_merged_segments_go_when_the_reader_has_gone",
     ),
     Mutant(
@@ -197,20 +198,20 @@ MUTANTS = [
         "storage/tensors.py",
         "    if actual != size:\n",
         "    if False:\n",
-        "tests/storage/test_tensors.py::test_every_truncation_is_found",
+        "tests/storage/test_tensors.py::test_a_whole_file_of_another_size_is_refused",
     ),
     Mutant(
         "checksums are not compared",
-        "storage/place.py",
-        "            if not same:\n",
-        "            if False:\n",
+        "storage/verify.py",
+        "        if read != written:\n",
+        "        if False:\n",
         "tests/storage/test_folder.py::test_changed_vectors_are_found_by_checksums",
     ),
     Mutant(
         "a purge leaves the catalog's free pages",
         "storage/catalog.py",
-        '        self._run("PRAGMA secure_delete = ON")\n        self._run("VACUUM")\n',
-        "        pass\n",
+        '            self._run("VACUUM")\n',
+        "            pass\n",
         "tests/storage/test_compact.py::test_purge_leaves_no_byte",
     ),
 ]

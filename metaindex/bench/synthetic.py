@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from metaindex.cached import cached_property
 
 TOPIC_SIZE = 50
 TOPIC_SHARES = (0.4, 0.9)  # between these lies a document's cosine with its topic, token by token

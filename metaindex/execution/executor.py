@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.cached import cached_property
 from metaindex.codecs import Codec, codec
 from metaindex.execution import windows
 from metaindex.planning.cost import StageCost, gather_cost, scan_cost

@@ -319,10 +319,6 @@ class Catalog:
             found.update(self._run(sql, (*asked, commit, commit)))
         return found
 
-    def documents(self, commit: int) -> list[tuple[int, int | str]]:
-        """Sequence number and id of the documents that stood at ``commit``, in the order of addition."""
-        return self._run(f"SELECT sequence, id FROM documents WHERE {_VISIBLE} ORDER BY sequence", (commit, commit))
-
     def drop_history(self, oldest: int) -> int:
         """Forget what no snapshot from commit ``oldest`` on can see, and count it. No segment may hold a document that goes."""
         gone = (

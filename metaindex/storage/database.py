@@ -52,6 +52,10 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         _distrust(connection)
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
+        if files is not None and writable:
+            # SQLite quietly opens for reading what it can't open for writing; that is to be known now, not at the first write.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
     except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file
         raise translated(error, name) from None
     return connection
@@ -94,7 +98,7 @@ def translated(error: Exception, path: str) -> MetaIndexError | OSError:
             return ReadOnlyError(f"{path}: the index was moved or removed; open it again")
         if os.path.exists(f"{path}-journal"):
             return ReadOnlyError(f"{path}: a write that was cut off must be undone first; open it once where it may be written")
-        return ReadOnlyError(f"{path}: the index was replaced or may not be written; open it again")
+        return ReadOnlyError(f"{path}: the index was replaced, may not be written, or its disk is full; open it again")
     if "full" in text:
         return OSError(errno.ENOSPC, "no space is left for the catalog; free some and write again", path)
     if "I/O error" in text:

@@ -23,17 +23,23 @@ class Matches:
         self.nbytes = 0
 
     def get(self, query: Query) -> NDArray[np.int64] | None:
-        with self._lock:
+        if not self._lock.acquire(blocking=False):  # in a forked child it may stay locked for ever
+            return None
+        try:
             if query in self._found:
                 self._found.move_to_end(query)
             return self._found.get(query)
+        finally:
+            self._lock.release()
 
     def put(self, query: Query, rows: NDArray[np.int64]) -> None:
-        if rows.nbytes > _MOST_BYTES:
+        if rows.nbytes > _MOST_BYTES or not self._lock.acquire(blocking=False):
             return
-        with self._lock:
+        try:
             if query not in self._found:
                 self._found[query] = rows
                 self.nbytes += rows.nbytes
             while len(self._found) > _MOST_ENTRIES or self.nbytes > _MOST_BYTES:
                 self.nbytes -= self._found.popitem(last=False)[1].nbytes
+        finally:
+            self._lock.release()

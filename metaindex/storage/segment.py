@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.cached import cached_property
 from metaindex.codecs import Parts
 from metaindex.storage.ids import IdLookup, lookup
 from metaindex.storage.reading import LevelReader

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.cached import cached_property
 from metaindex.storage.cache import VectorMemory
 from metaindex.storage.ids import IdLookup, lookup
 from metaindex.storage.matches import Matches

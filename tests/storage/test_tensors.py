@@ -170,6 +170,17 @@ def test_every_truncation_is_found(files, keep):
             tensors.check(files, NAME, EXPECTED, said)
 
 
+def test_a_whole_file_of_another_size_is_refused(files):
+    header = {"codes": entry("F16", [2, 3], 0, 12)}
+    expected = {"codes": EXPECTED["codes"]}
+    size = place(files, header, bytes(12))
+    tensors.check(files, NAME, expected, size)
+    assert place(files, json.dumps(header).encode() + b" " * 64, bytes(12)) == size + 64
+    tensors.check(files, NAME, expected, size + 64)
+    with pytest.raises(CorruptIndexError, match=f"expected {size} bytes, found {size + 64}"):
+        tensors.check(files, NAME, expected, size)
+
+
 @pytest.mark.parametrize(
     "name",
     ["../x", "segments/../x", "/etc/passwd", "segments/1", "tmp/00000001/x", "segments//", "", "lock\n", "catalog.sqlite\0"],
