@@ -151,6 +151,7 @@ def test_each_operator_on_each_kind_of_value(operator, declared):
     store.close()
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
 def test_every_number_equals_itself(real, whole):
     store = Store.create(schema())

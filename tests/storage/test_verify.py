@@ -106,6 +106,14 @@ def test_repair_keeps_what_is_sound(path, name):
     reader.read(path)
 
 
+def test_a_damaged_segment_names_the_repair(path):
+    (path / LEVEL).write_bytes(b"")
+    with pytest.raises(CorruptIndexError, match="run 'metaindex repair'"):
+        MetaIndex.open(path)
+    (damage,) = MetaIndex.repair(path).damage
+    assert "repair" not in damage.what
+
+
 def test_what_cant_be_repaired(path):
     (path / "catalog.sqlite").write_bytes(b"x" * 5000)
     found = MetaIndex.repair(path, apply=True)
