@@ -290,10 +290,10 @@ def test_a_reader_that_went_away_is_no_error(size):
 
 _BUILD_PEAK = """
 import sys
-from metaindex.cli import main, store
+from metaindex.cli import main, write
 def peak():
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-store._BATCH_NUMBERS = 1 << 20
+write._BATCH_NUMBERS = 1 << 20
 small, large, out = sys.argv[1:]
 assert main(["build", out + "-small", small]) == 0
 before = peak()
