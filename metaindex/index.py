@@ -436,6 +436,9 @@ class MetaIndex:
         vectors agree. Then ``sample`` documents, drawn at random, are scored by the automatic scorer and by the reference.
 
         Damage is told, never raised. A writer, of this handle too, may go on meanwhile.
+
+        Raises:
+            CapacityError: a document of the sample does not fit into ``memory_limit``.
         """
         sample, snapshot = integer("sample", sample, least=0), self._store.snapshot
         found = self._store.verify()

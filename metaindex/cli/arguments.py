@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,9 @@ def document_id(text: str, kind: str | None) -> int | str:
     """
     if kind != "int":
         return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"id: expected an integer, which all ids of this index are, got {text!r}") from None
+    if not re.fullmatch("[0-9]{1,19}", text.strip(" ")):  # int() also takes 1_0, which may well be a slip for another id
+        raise ValueError(f"id: expected an integer, which all ids of this index are, got {text!r}")
+    return int(text)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

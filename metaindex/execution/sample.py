@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from metaindex.codecs import codec
-from metaindex.errors import CapacityError, MetaIndexError
-from metaindex.execution import executor, windows
+from metaindex.errors import CorruptIndexError
+from metaindex.execution import executor
+from metaindex.execution.windows import tokens_at
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries
 from metaindex.storage.schema import Schema
@@ -29,6 +30,9 @@ def compared(
     """``found``, and the scores of ``sample`` documents at full budget: a difference beyond ``TOLERANCE`` is damage.
 
     The queries are tokens of documents of the sample.
+
+    Raises:
+        CapacityError: a document does not fit into the memory of the snapshot.
     """
     rng = np.random.default_rng(_SEED)
     standing = np.arange(snapshot.rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
@@ -41,7 +45,7 @@ def compared(
         asked = []
         for row in rng.choice(rows, _QUERIES):
             tokens = np.zeros((_QUERY_TOKENS, schema.dim or 1), np.float32)
-            document = windows.tokens_at(snapshot, int(row), kind)[:_QUERY_TOKENS]
+            document = tokens_at(snapshot, int(row), kind)[:_QUERY_TOKENS]
             tokens[: len(document)] = document
             asked.append(tokens)
         queries = Queries(kind.encode(np.stack(asked)), np.full(_QUERIES, _QUERY_TOKENS, np.int32))
@@ -52,9 +56,7 @@ def compared(
         name = f"scorer {scorer.name!r}"
         scores = executor.gather(search, budget, candidates)
         expected = executor.gather(replace(search, scorer="reference"), budget, candidates)
-    except CapacityError:  # a memory_limit that no document fits is no damage
-        raise
-    except (MetaIndexError, OSError) as error:
+    except (CorruptIndexError, OSError) as error:
         return replace(found, ok=False, damage=(*found.damage, Damage(name, str(error), len(rows))))
     allowed = TOLERANCE * np.maximum(1.0, np.abs(expected).max(initial=0)) + TOLERANCE * np.abs(expected)
     wrong = ~(np.abs(scores - expected) <= allowed)

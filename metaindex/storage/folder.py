@@ -92,6 +92,7 @@ def staged(path: str | os.PathLike[str], files: type[Files], *, overwrite: bool 
     parent, last = os.path.split(os.path.abspath(path))
     if (length := len(os.fsencode(last))) > _NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, f"path: expected a name of at most {_NAME_BYTES} bytes, got {length}", last)
+    _refuse_inside_an_index(parent, path)
     around = files(parent, ANY_NAME)
     replaces = overwrite and _replaceable(path, around, last, files)
     if not replaces:
@@ -233,6 +234,15 @@ def _text(path: str | os.PathLike[str]) -> str:
 def _refuse_existing(path: str | os.PathLike[str]) -> None:
     if os.path.lexists(path):
         raise FileExistsError(f"{os.fspath(path)}: it exists already; choose another path, or save with overwrite=True")
+
+
+def _refuse_inside_an_index(parent: str, path: str | os.PathLike[str]) -> None:
+    """What an index folder holds besides its own files its writer removes, or a save that replaces it refuses."""
+    folder = os.path.realpath(parent)
+    while (above := os.path.dirname(folder)) != folder:
+        if all(os.path.lexists(os.path.join(folder, name)) for name in (NAME, LOCK, READERS)):
+            raise ValueError(f"path: {os.fspath(path)!r} lies in the folder of an index, {folder!r}; choose one outside of it")
+        folder = above
 
 
 def _replaceable(path: str | os.PathLike[str], around: Files, last: str, files: type[Files]) -> bool:

@@ -129,7 +129,7 @@ def read(files: Files, name: str, expected: Mapping[str, tuple[str, Shape]], siz
 
 
 def damaged(name: str, what: str) -> CorruptIndexError:
-    return CorruptIndexError(f"{name}: {what}; restore the index from a copy")
+    return CorruptIndexError(f"{name}: {what}; restore the index from a copy, or run 'metaindex repair'")
 
 
 def _entry(dtype: str, shape: tuple[int, ...], begin: int, end: int) -> dict[str, Any]:

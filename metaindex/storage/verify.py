@@ -125,7 +125,7 @@ class Inspection:
 
     def _note(self, file: str, error: Exception, documents: int = 0) -> None:
         what = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
-        what = what.removeprefix(f"{file}: ").removesuffix("; restore the index from a copy")
+        what = what.removeprefix(f"{file}: ").partition("; restore the index from a copy")[0]
         self._add(file, what if isinstance(error, MetaIndexError) else f"it can't be read ({what})", documents)
 
     def _catalog_is_sound(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ _SYMBOLS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _LOWER, _UPPER = ("$gt", "$gte"), ("$lt", "$lte")
 _PRESENT = ">= -9e999"  # all that is not NULL; SQLite seldom uses an index for IS NOT NULL
 _LARGEST = (1 << 63) - 1
+_OPERATOR = re.compile(r"\$[A-Za-z]+")  # what looks like one and is none is a mistake, and no field
 
 Value = int | float | str | None
 
@@ -124,7 +126,7 @@ def _flat(group: Group, every: bool) -> Iterator[Condition]:
 def _field_name(key: Any) -> str:
     if not isinstance(key, str):
         raise FilterError(f"filter: expected names of fields, got {_named(key)}")
-    if key.startswith("$"):
+    if _OPERATOR.fullmatch(key):
         raise FilterError(f"filter: {_short(key)} can't stand in place of a field; operators are {', '.join(OPERATORS)}")
     if not key or '"' in key or "\0" in key or not _is_utf8(key):
         raise FilterError(f"filter: a field named {_short(key)} can't be filtered by")

@@ -30,12 +30,12 @@ TABLES = {
     "checksum INTEGER NOT NULL)",
     "CREATE INDEX documents_removed ON documents (removed) WHERE removed IS NOT NULL",
     "CREATE TABLE metadata (sequence INTEGER NOT NULL, fields TEXT NOT NULL, created INTEGER NOT NULL, removed INTEGER, "
-    "checksum INTEGER NOT NULL, PRIMARY KEY (sequence, created)) WITHOUT ROWID",
+    "checksum INTEGER NOT NULL, PRIMARY KEY (sequence, created))",
     "CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID",
 }
 INDEX = (
     "CREATE INDEX metadata_field_{0} ON metadata (CASE WHEN json_type(fields, '$.\"{1}\"') IN ('array', 'object') THEN x'' "
-    "ELSE json_extract(fields, '$.\"{1}\"') END, removed, created)"
+    "ELSE json_extract(fields, '$.\"{1}\"') END, removed, created, sequence)"
 )
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}

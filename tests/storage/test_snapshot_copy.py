@@ -242,3 +242,14 @@ def test_the_facade(tmp_path):
         with MetaIndex.open(dst, verify=True) as copy:
             assert list(copy) == list(range(6))
         index.close()
+
+
+@pytest.mark.parametrize("inside", ["copy", "tmp/copy", "segments/00000009"])
+def test_no_index_is_made_in_the_folder_of_another(index, inside):
+    """Its next writer would take what stands there for a leftover, and remove it."""
+    before = sorted(os.walk(index))
+    with MetaIndex.open(index) as opened:
+        for make in (opened.snapshot, opened.save, lambda path: MetaIndex(path=path)):
+            with pytest.raises(ValueError, match="lies in the folder of an index"):
+                make(index / inside)
+    assert sorted(os.walk(index)) == before

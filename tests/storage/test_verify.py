@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.errors import CorruptIndexError, IndexLockedError
+from metaindex.errors import CapacityError, CorruptIndexError, IndexLockedError
 from metaindex.scoring.cpu import CpuScorer
 from tests.storage import reader
 from tests.storage.hostile.mutations import DOCUMENTS, LEVEL, assign, forge, sql, stale, values
@@ -60,6 +60,21 @@ DAMAGES = {
     "NaN": (values(LEVEL, "codes", assign((0, 0, 0), np.nan)), set(range(40)) - {3}),
     "a standing id twice": (values(DOCUMENTS, "ids", assign(0, 41)), None),
 }
+
+
+@pytest.mark.parametrize("limit", [400, 10_000])
+def test_a_limited_index_is_verified_too(path, limit):
+    with MetaIndex.open(path, memory_limit=limit) as index:
+        found = index.verify()
+    assert found.ok
+    assert found.sampled == 45
+
+
+def test_a_limit_below_one_document_is_no_damage(path):
+    with MetaIndex.open(path, memory_limit=1) as index:
+        with pytest.raises(CapacityError, match="memory_limit="):
+            index.verify()
+        assert index.verify(sample=0).ok
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -139,6 +154,14 @@ def test_repair_rebuilds_an_index_of_the_catalog(path, name):
 
 def found_by_field(index):
     return 5 in index.search(np.ones((1, 4)), 5, filter={"n": 5}).ids
+
+
+def test_a_damaged_segment_names_the_repair(path):
+    (path / LEVEL).write_bytes(b"")
+    with pytest.raises(CorruptIndexError, match="run 'metaindex repair'"):
+        MetaIndex.open(path)
+    (damage,) = MetaIndex.repair(path).damage
+    assert "repair" not in damage.what
 
 
 def test_what_cant_be_repaired(path):

@@ -159,6 +159,18 @@ def test_integer_ids_are_integers(folder: Path, capsys: pytest.CaptureFixture[st
     assert "expected an integer, which all ids of this index are, got 'doc 7'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["1_0", "\u0663", "-1", "+1", "1.0", "9" * 5000])
+def test_what_only_python_reads_as_an_integer_names_no_document(
+    text: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = str(folder / "numbers")
+    with MetaIndex(path=index) as made:
+        made.add(np.ones((11, 1, 2), np.float32))
+    assert main(["remove", index, "--", text]) == 1
+    assert "expected an integer" in capsys.readouterr().err
+    assert _ids(index) == list(range(11))
+
+
 def test_an_unknown_id_removes_nothing_unless_it_is_ignored(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["remove", index, "doc 1", "nobody"]) == 1
     error = capsys.readouterr().err

@@ -324,7 +324,7 @@ MUTATIONS: dict[str, Mutation] = {
     },
 }  # fmt: skip
 
-INDEX = "CREATE INDEX {} ON metadata ({}, removed, created)"
+INDEX = "CREATE INDEX {} ON metadata ({}, removed, created, sequence)"
 LISTED = "CASE WHEN json_type(fields, '$.\"{0}\"') IN ('array', 'object') THEN x'' ELSE json_extract(fields, '$.\"{0}\"') END"
 EXTRACT = "json_extract(fields, '$.a')"
 MASTER = "UPDATE sqlite_master SET {} WHERE name = 'metadata_field_0'"
