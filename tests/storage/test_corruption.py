@@ -133,7 +133,7 @@ def test_every_bit_of_the_catalog(small, half):
     harmless, refused, found = in_children(small, "catalog.sqlite", middle * (half + 1), flip, middle * half)
     assert harmless + refused + found == middle
     print(f"half {half}: {middle} bits: {refused} refused when opened, {found} found by verify, {harmless} change nothing")
-    assert refused + found > middle / 4  # the rest of pages that are not full means nothing
+    assert refused + found > middle / 6  # what pages that are not full, as those of indexes here, have left means nothing
 
 
 @pytest.mark.parametrize("kind", FILES)
