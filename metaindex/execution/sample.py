@@ -9,7 +9,7 @@ import numpy as np
 from metaindex.codecs import codec
 from metaindex.errors import MetaIndexError
 from metaindex.execution import executor
-from metaindex.scoring.reference import document_tokens
+from metaindex.execution.windows import tokens_at
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries
 from metaindex.storage.schema import Schema
@@ -41,9 +41,8 @@ def compared(
     try:
         asked = []
         for row in rng.choice(rows, _QUERIES):
-            segment, place = snapshot.place(int(row))
             tokens = np.zeros((_QUERY_TOKENS, schema.dim or 1), np.float32)
-            document = document_tokens(segment, place, _QUERY_TOKENS, kind)
+            document = tokens_at(snapshot, int(row), kind)[:_QUERY_TOKENS]
             tokens[: len(document)] = document
             asked.append(tokens)
         queries = Queries(kind.encode(np.stack(asked)), np.full(_QUERIES, _QUERY_TOKENS, np.int32))

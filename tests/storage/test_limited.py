@@ -348,6 +348,13 @@ def test_a_level_has_no_parts_under_a_limit(path):
         _ = level.parts
 
 
+def test_a_sample_is_verified_under_a_limit(path):
+    with MetaIndex.open(path, memory_limit=1 << 20) as index:
+        found = index.verify(sample=20)
+    assert found.ok, found
+    assert found.sampled == 20
+
+
 def test_documents_are_read_not_mapped(path):
     limited = MetaIndex.open(path, memory_limit=10**6)
     assert not limited._store.files.mapped
