@@ -144,12 +144,11 @@ class Catalog:
 
     @contextmanager
     def _usable(self) -> Iterator[sqlite3.Connection]:
-        if os.getpid() != self._process:
-            # The lock may have been held by a thread that did not survive the fork, and SQLite's files must not be shared.
-            self._lock, self._process = threading.RLock(), os.getpid()
-            if self._files is not None and self._connection is not None:
-                self._connection = connect(self._files, writable=False)
         with self._lock:
+            if os.getpid() != self._process:
+                if self._files is not None and self._connection is not None:  # SQLite's files must not be shared
+                    self._connection = connect(self._files, writable=False)
+                self._process = os.getpid()
             if self._connection is None:
                 raise ClosedError("the index is closed; open it again")
             try:
@@ -439,14 +438,15 @@ class Catalog:
 _catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
 
 
-def _leave_connections_to_the_parent() -> None:
+def _leave_to_the_parent() -> None:
     # Closing a connection, as the end of the process would, ends a transaction of the parent and deletes its journal.
     for catalog in list(_catalogs):
+        catalog._lock = threading.RLock()  # a thread that did not survive the fork may hold the old one
         if catalog._connection is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(catalog._connection))
 
 
-os.register_at_fork(after_in_child=_leave_connections_to_the_parent)
+os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def _indexes(schema: Schema) -> tuple[str, ...]:

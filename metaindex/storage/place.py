@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
@@ -357,9 +358,8 @@ class FolderPlace:
         if not files:
             return
         # Side by side, so that one flush of the disk serves many of them. All have ended when this returns or raises.
-        with ThreadPoolExecutor(min(_SYNCS, len(files))) as pool:
-            list(pool.map(self._files.sync, files))
-            list(pool.map(self._files.sync_folder, folders))
+        _run_side_by_side([partial(self._files.sync, name) for name in files])
+        _run_side_by_side([partial(self._files.sync_folder, folder) for folder in folders])
 
     def _folder(self, number: int) -> str:
         return f"{STAGING if number in self._staged else SEGMENTS}/{segment_name(number)}"
@@ -379,6 +379,40 @@ class FolderPlace:
             raise damaged(name, "its lengths don't fall from at most T to at least 1")
         ids = found["ids"] if "ids" in found else _texts(name, found["id_offsets"], found["id_bytes"])
         return Documents(lengths, found["sequence"], ids)
+
+
+def _run_side_by_side(tasks: Iterable[Callable[[], None]]) -> None:
+    """Run tasks in this thread and some that help it; after one has failed no other begins, and its error is raised.
+
+    Not by an executor: those take nothing more once the main thread has ended, and a write at that time must still work.
+    """
+    left, errors = deque(tasks), list[BaseException]()
+
+    def work() -> None:
+        while not errors:
+            try:
+                task = left.popleft()
+            except IndexError:
+                return
+            try:
+                task()
+            except BaseException as error:
+                errors.append(error)
+
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(_SYNCS, len(left)) - 1)]
+    started = []
+    try:
+        with suppress(RuntimeError):  # the system has no more threads, or the interpreter is ending: fewer help
+            for helper in helpers:
+                helper.start()
+                started.append(helper)
+        work()
+    finally:
+        left.clear()  # an interrupt of this thread is no reason for the others to go on
+        for helper in started:
+            helper.join()
+    if errors:
+        raise errors[0]
 
 
 def _same(parts: Parts) -> Parts:

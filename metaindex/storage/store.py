@@ -67,6 +67,7 @@ class Store:
         self._purging = threading.Lock()
         self._writer: int | None = None
         self._process = os.getpid()
+        self._inherited: dict[int, tuple[Lock, int]] = {}
 
     @classmethod
     def create(
@@ -236,6 +237,27 @@ class Store:
         if os.getpid() != self._process:
             raise ForkedProcessError("this process was forked from the one that opened the index; open it here to go on")
 
+    def _check_inherited(self, snapshot: Snapshot) -> None:
+        """In a forked child, see that the catalog still has all of ``snapshot``, and that it stays from here on.
+
+        A child has none of its parent's locks, so it takes one of its own. Before that a compaction may have dropped anything
+        but the last commit.
+        """
+        if self._files is None or (process := os.getpid()) == self._process:
+            return
+        commit = None
+        with suppress(FileNotFoundError):  # another index was saved there
+            if process not in self._inherited:
+                lock = folder.lock_for_reading(self._files)
+                self._inherited.setdefault(process, (lock, self._catalog.commit_number()))
+            if self._files.stands_at(self._files.root):
+                _, commit = self._inherited[process]
+        if commit is None or snapshot.number < commit:
+            raise ForkedProcessError(
+                f"{self.path}: it was written to after this process was forked from the one that opened it, and before this "
+                "process first asked for metadata, which may be gone; open the index here to go on"
+            )
+
     def _check_writable(self) -> None:
         self._now()
         self._check_process()
@@ -262,6 +284,7 @@ class Store:
     def metadata(self, snapshot: Snapshot, rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         """The metadata of rows, ``None`` for documents without."""
         self._now()
+        self._check_inherited(snapshot)
         sequence = snapshot.sequence_at(np.asarray(rows, np.int64)).tolist()
         texts = self._catalog.metadata(sequence, snapshot.number)
         try:
@@ -278,6 +301,7 @@ class Store:
             FilterError: it names a field that no document ever had, while others are there.
         """
         schema = self._now().schema
+        self._check_inherited(snapshot)
         asked = query(condition, schema.fields)
         rows = snapshot.matches.get(asked)
         if rows is None:
@@ -312,6 +336,7 @@ class Store:
         current = self._now()
         if self.path is not None and os.path.exists(path) and os.path.samefile(self.path, path):
             raise ValueError(f"path: {os.fspath(path)!r} is this index's own folder; save to another one")
+        self._check_inherited(current.snapshot)
         folder.save(current, self._catalog, path, overwrite=overwrite, files=type(self._files) if self._files else Files)
 
     def compact(self, *, purge: bool = False) -> None:
@@ -428,6 +453,7 @@ class Store:
         """Let go of the folder and its lock. A search that is under way ends on its snapshot, whose files stay until then."""
         if os.getpid() != self._process:  # the parent's lock and connection are not this process's to close
             self._current = None
+            self._inherited.clear()
             return
         self._refuse_inside_a_write()
         with self._writing:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -120,6 +121,41 @@ def test_after_a_failed_write_the_next_one_works(index, monkeypatch, name, code)
     add(store, vectors(1, seed=1))
     store.close()
     assert_holds(Store.open(index, verify=True), range(3), [*vectors(2), *vectors(1, seed=1)])
+
+
+LATE = """
+import atexit, sys, threading
+from metaindex.storage.store import Store
+from tests.storage.support import add, schema, vectors
+
+store = Store.open(sys.argv[1], "r+")
+
+def late():
+    threading.main_thread().join()
+    add(store, vectors(1, seed=1))
+
+atexit.register(lambda: add(store, vectors(1, seed=2)))
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_write_after_the_end_of_the_main_thread(index):
+    subprocess.run([sys.executable, "-c", LATE, str(index)], check=True, timeout=60, capture_output=True)
+    assert_holds(Store.open(index, verify=True), range(4), [*vectors(2), *vectors(1, seed=1), *vectors(1, seed=2)])
+
+
+def test_a_write_needs_no_more_threads_than_there_are(index, monkeypatch):
+    asked = []
+
+    def start(self):
+        asked.append(self)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    store = Store.open(index, "r+")
+    add(store, vectors(1, seed=1))
+    assert asked
+    assert ids(store) == [0, 1, 2]
 
 
 def test_a_failed_sync_of_a_save_is_no_matter_of_the_source(index, tmp_path, monkeypatch):

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from metaindex.errors import CorruptIndexError, ForkedProcessError, IndexLockedError, NotAnIndexError, ReadOnlyError
+from metaindex.storage import catalog
 from metaindex.storage.catalog import NAME
 from metaindex.storage.files import Files
 from metaindex.storage.store import Store
+from metaindex.storage.where import parsed
 from tests.storage.support import add, assert_holds, content, full, schema, vectors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of forking with threads
@@ -320,6 +322,111 @@ def test_a_child_that_leaves_a_write_does_not_end_it(index, how):
             os._exit(1)
     store.close()
     assert [id_ for id_, _ in content(Store.open(index, verify=True))] == [0, 1, 7]
+
+
+@pytest.mark.parametrize("asked", ["metadata", "matching", "save"])
+def test_a_child_does_not_miss_metadata_that_its_parent_dropped(index, tmp_path, asked):
+    store = Store.open(index, "r+")
+    with store.transaction() as transaction:
+        transaction.update_metadata([0, 1], ['{"a":0}', '{"a":1}'], ["a"])
+    told, go = os.pipe()
+
+    def ask(store):
+        if asked == "metadata":
+            return store.metadata(store.snapshot, np.arange(2)) == [{"a": 0}, {"a": 1}]
+        if asked == "matching":
+            return store.matching(store.snapshot, parsed({"a": 1})).tolist() == [1]
+        store.save(tmp_path / "saved")
+        return ask_in("metadata", Store.open(tmp_path / "saved"))
+
+    def ask_in(what, store):
+        nonlocal asked
+        asked = what
+        return ask(store)
+
+    def late():
+        os.read(told, 1)
+        for _ in range(2):
+            with pytest.raises(ForkedProcessError, match="open the index here"):
+                ask(store)
+        return ask_in("metadata", Store.open(index)) is False  # the update is seen
+
+    def write():
+        try:
+            with store.transaction() as transaction:
+                transaction.update_metadata([0], ['{"a":9}'], ["a"])
+            store.compact()
+        finally:
+            os.write(go, b"x")
+
+    assert in_child(late, write) == 0
+
+
+def test_a_child_that_reads_keeps_what_it_sees(index):
+    store = Store.open(index, "r+")
+    with store.transaction() as transaction:
+        transaction.update_metadata([0, 1], ['{"a":0}', '{"a":1}'], ["a"])
+    (ready, is_ready), (told, go) = os.pipe(), os.pipe()
+
+    def read():
+        try:
+            found = [store.metadata(store.snapshot, np.arange(2))]
+        finally:
+            os.write(is_ready, b"x")
+        os.read(told, 1)
+        found.append(store.metadata(store.snapshot, np.arange(2)))
+        assert store.matching(store.snapshot, parsed({"a": 0})).tolist() == [0]
+        assert [id_ for id_, _ in content(store)] == [0, 1]
+        store.close()
+        Store.open(index, "r+").compact(purge=True)  # it let go of its lock
+        return found == [[{"a": 0}, {"a": 1}]] * 2
+
+    def write():
+        try:
+            os.read(ready, 1)
+            with store.transaction() as transaction:
+                transaction.update_metadata([0], ['{"a":9}'], ["a"])
+                transaction.remove([1])
+            store.compact()
+            with pytest.raises(IndexLockedError, match=r"it is read by .*process"):
+                store.compact(purge=True)
+        finally:
+            store.close()
+            os.write(go, b"x")
+
+    assert in_child(read, write) == 0
+
+
+def test_threads_of_a_child_share_no_connection_with_the_parent(index, monkeypatch):
+    store = Store.open(index)
+    real, used = catalog.connect, []
+
+    def read():
+        begun, go = threading.Event(), threading.Event()
+
+        def connect(*arguments, **options):
+            begun.set()
+            go.wait()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(catalog, "connect", connect)
+        inherited = store._catalog._connection
+
+        def look():
+            with store._catalog._usable() as connection:
+                used.append(connection is inherited)
+
+        threads = [threading.Thread(target=look) for _ in range(2)]
+        threads[0].start()
+        begun.wait()
+        threads[1].start()
+        threads[1].join(0.2)  # time to do the wrong thing; the right one is to wait
+        go.set()
+        for thread in threads:
+            thread.join()
+        return used == [False, False]
+
+    assert in_child(read) == 0
 
 
 def test_a_child_is_told_that_its_segments_are_gone(index):
