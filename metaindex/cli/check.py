@@ -8,6 +8,7 @@ from typing import Any
 
 from metaindex.cli import arguments
 from metaindex.cli.output import json_text
+from metaindex.errors import CorruptIndexError
 from metaindex.index import MetaIndex
 
 _DAMAGED = 1
@@ -30,8 +31,14 @@ def add_parser(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    with MetaIndex.open(options.index) as index:
-        found = index.verify(sample=options.sample)
+    try:
+        with MetaIndex.open(options.index) as index:
+            found = index.verify(sample=options.sample)
+    except CorruptIndexError as error:  # too damaged to be opened
+        if not options.json:
+            raise
+        print(json_text({"ok": False, "damage": [{"what": str(error)}], "index": options.index}))
+        return _DAMAGED
     print(json_text({**asdict(found), "index": options.index}) if options.json else found)
     return 0 if found.ok else _DAMAGED
 

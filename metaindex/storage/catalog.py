@@ -297,6 +297,11 @@ class Catalog:
         with self._usable() as connection:
             connection.executemany("INSERT OR IGNORE INTO fields VALUES (?)", [(name,) for name in names])
 
+    @property
+    def in_transaction(self) -> bool:
+        with self._usable() as connection:
+            return connection.in_transaction
+
     def fields(self) -> list[str]:
         """Every name of a metadata field that was ever used."""
         return [name for (name,) in self._run("SELECT name FROM fields ORDER BY name")]
@@ -372,9 +377,6 @@ class Catalog:
             return set()
         sql = "SELECT sequence FROM documents WHERE sequence BETWEEN ? AND ?"
         return {sequence for (sequence,) in self._run(sql, (numbers[0], numbers[-1]))}
-
-    def field_names(self) -> set[str]:
-        return {name for (name,) in self._run("SELECT name FROM fields")}
 
     def orphans(self) -> list[tuple[int]]:
         """Segments that have levels and are not in the catalog."""

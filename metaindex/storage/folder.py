@@ -196,6 +196,8 @@ def save(current: Current, catalog: Catalog, path: str | os.PathLike[str], *, ov
                     place.write(number, merge.documents, merge.sources(), schema)
                     _copy_documents(merge, catalog, current.counters, written)
                 written.add_fields(catalog.fields())
+                if catalog.in_transaction:  # names that a write under way brought would be in it
+                    written.drop_unused_fields()
                 for record in place.publish(range(len(groups))):
                     written.add_segment(record, counters.commit)
                 written.put(schema, counters)
@@ -233,7 +235,9 @@ def _text(path: str | os.PathLike[str]) -> str:
 
 def _refuse_existing(path: str | os.PathLike[str]) -> None:
     if os.path.lexists(path):
-        raise FileExistsError(f"{os.fspath(path)}: it exists already; choose another path, or save with overwrite=True")
+        raise FileExistsError(
+            f"{os.fspath(path)}: it exists already; choose another path (save with overwrite=True replaces an index)"
+        )
 
 
 def _refuse_inside_an_index(parent: str, path: str | os.PathLike[str]) -> None:

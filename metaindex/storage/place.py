@@ -262,7 +262,8 @@ class FolderPlace:
         self._unused += retired
         if not self._unused:
             return
-        with suppress(OSError), self.alone() as alone:  # the commit is done: what stays behind is no failure of it
+        # The commit is done: what stays behind is no failure of it. Another thread may take the last one meanwhile.
+        with suppress(OSError, IndexError), self.alone() as alone:
             while alone and self._unused:
                 self._files.remove(f"{SEGMENTS}/{segment_name(self._unused.pop())}")
 

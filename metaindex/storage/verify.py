@@ -259,12 +259,12 @@ class Inspection:
 
     def _metadata(self) -> None:
         wrong: dict[str, list[int]] = {}
-        fields = self._catalog.field_names()
+        fields = set(self._catalog.fields())
         before: tuple[int, int | None] = (-1, None)
         for batch, commit in self._catalog.metadata_rows(_BATCH):
             numbers = sorted({row[0] for row in batch if type(row[0]) is int})
             known = self._catalog.known_documents(numbers)
-            fields |= self._catalog.field_names()
+            fields.update(self._catalog.fields())
             for sequence, text, created, removed, stored in batch:
                 what = None
                 if self._files is not None and stored != _row_checksum(sequence, text, created, removed):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.errors import DuplicateIdError, ReadOnlyError, ShapeError, UnknownIdError
+from metaindex.errors import DuplicateIdError, FilterError, ReadOnlyError, ShapeError, UnknownIdError
 from metaindex.storage.database import checksum
 from metaindex.storage.store import Store
 from tests.storage.support import add, schema, vectors
@@ -169,3 +169,20 @@ def test_readers_need_a_writer(tmp_path):
         index.add(vectors(1))
     with MetaIndex.open(tmp_path / "index") as reader, pytest.raises(ReadOnlyError):
         reader.update_metadata([0], [{}])
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_save_amid_a_write_knows_no_field_of_it(tmp_path, on_disk):
+    index = MetaIndex(dim=4, doc_tokens=2, path=tmp_path / "index" if on_disk else None)
+    index.add(np.ones((2, 2, 4)), metadata=[{"a": 1}, None])
+
+    def batches():
+        yield np.ones((1, 2, 4))
+        index.save(tmp_path / "saved")
+        yield np.ones((1, 2, 4))
+
+    index.add(batches(), metadata=[{"uncommitted": 1}, None])
+    with MetaIndex.open(tmp_path / "saved", verify=True) as saved:
+        assert len(saved) == 2
+        with pytest.raises(FilterError, match="uncommitted"):
+            saved.search(np.ones((1, 4)), filter={"uncommitted": 1})

@@ -131,3 +131,14 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str, capsys: 
         main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_verify_tells_json_of_an_index_that_cant_be_opened(tmp_path, capsys):
+    with MetaIndex(path=tmp_path / "index") as index:
+        index.add(np.ones((2, 2, 4)))
+    with open(tmp_path / "index" / "segments" / "00000000" / "level-0.safetensors", "ab") as file:
+        file.write(b"x")
+    assert main(["verify", str(tmp_path / "index"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["ok"]
+    assert "level-0" in told["damage"][0]["what"]
