@@ -23,6 +23,7 @@ _LOWERED = [
     (store, "_FEW_LOOKUPS", 8),
     (door, "_RUN_NUMBERS", 40),
     (executor, "_KEPT_BYTES", 400),
+    (place, "_SHORT_SECONDS", 0.001),
 ]
 
 
