@@ -42,7 +42,8 @@ def add(
     with store.transaction() as transaction:
         if ids is None:
             ids = np.arange(transaction.next_id, transaction.next_id + len(tokens))
-        transaction.add(tokens, full(len(tokens), tokens.shape[1]) if lengths is None else lengths, ids, texts)
+        names = {name for one in metadata or () for name in one or ()}
+        transaction.add(tokens, full(len(tokens), tokens.shape[1]) if lengths is None else lengths, ids, texts, names)
 
 
 def content(store: Store, snapshot: Snapshot | None = None) -> list[tuple[Any, NDArray[np.float32]]]:

@@ -248,7 +248,7 @@ def test_purge_leaves_no_byte(tmp_path):
     store._catalog._run("PRAGMA secure_delete = OFF")  # as most builds of SQLite have it
     assert every_byte(path).count(SECRET) >= 4
     with store.transaction() as transaction:
-        store._catalog._run("INSERT INTO fields VALUES ('text'), (?)", (SECRET.decode() + "-field",))
+        store._catalog.add_fields([SECRET.decode() + "-field"])
         transaction.remove([secret])
     assert SECRET in every_byte(path), "removing alone leaves the bytes, or this test would show nothing"
     store.compact()
