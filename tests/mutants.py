@@ -40,22 +40,22 @@ MUTANTS = [
     Mutant(
         "a level file is not synced",
         "storage/place.py",
-        "            list(pool.map(self._files.sync, files))\n",
-        "            list(pool.map(self._files.sync, files[1:]))\n",
+        "        _run_side_by_side([partial(self._files.sync, name) for name in files])\n",
+        "        _run_side_by_side([partial(self._files.sync, name) for name in files[1:]])\n",
         f"{POWER}[add]",
     ),
     Mutant(
         "the documents file is not synced",
         "storage/place.py",
-        "            list(pool.map(self._files.sync, files))\n",
-        "            list(pool.map(self._files.sync, files[:-1]))\n",
+        "        _run_side_by_side([partial(self._files.sync, name) for name in files])\n",
+        "        _run_side_by_side([partial(self._files.sync, name) for name in files[:-1]])\n",
         f"{POWER}[add]",
     ),
     Mutant(
         "a segment's folder is not synced",
         "storage/place.py",
-        "            list(pool.map(self._files.sync_folder, folders))\n",
-        "            pass\n",
+        "        _run_side_by_side([partial(self._files.sync_folder, folder) for folder in folders])\n",
+        "        pass\n",
         f"{POWER}[add]",
     ),
     Mutant(

@@ -709,7 +709,7 @@ def walk(steps: int, number: int | None) -> tuple[int, Counter[str], Counter[str
     hits.clear()
     machine = IndexMachine if number is None else seed(number)(type("SeededMachine", (IndexMachine,), {}))
     chosen = settings(
-        max_examples=12 * steps // (10 * STEPS_IN_A_WALK) + 1,  # some walks end early, some steps find nothing to do
+        max_examples=14 * steps // (10 * STEPS_IN_A_WALK) + 1,  # some walks end early, some steps find nothing to do
         stateful_step_count=STEPS_IN_A_WALK,
         derandomize=number is None,
         database=None,
