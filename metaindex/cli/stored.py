@@ -8,6 +8,7 @@ import json
 import lzma
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -31,7 +32,7 @@ class Array(Protocol):
     def __getitem__(self, rows: slice) -> NDArray: ...
 
 
-class _Sliced:
+class _Sliced(ABC):
     """What both kinds of stored arrays share. ``bfloat16`` numbers come as float32, of which they are the upper halves."""
 
     def __init__(self, path: Path, offset: int, dtype: np.dtype, shape: tuple[int, ...], *, bfloat16: bool = False) -> None:
@@ -58,8 +59,9 @@ class _Sliced:
         wide <<= 16
         return wide.view(np.float32)
 
+    @abstractmethod
     def _fill(self, start: int, out: NDArray[np.uint8]) -> None:
-        raise NotImplementedError
+        """Read the bytes of the array from ``start`` on into ``out``."""
 
     def _cut_short(self) -> ValueError:
         return ValueError(f"{self._path}: it was cut short while it was read")

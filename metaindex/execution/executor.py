@@ -74,7 +74,7 @@ class Search:
         """The candidates [1, C] of a first stage that reads allowed rows one by one; ``None`` where it scans."""
         if self.available >= _SPARSE * self.snapshot.rows:
             return None
-        return (np.sort(self.snapshot.order) if self.kept is None else self.kept)[None, :]
+        return (self.snapshot.standing if self.kept is None else self.kept)[None, :]
 
     def request(self, budget: Budget, candidates: NDArray[np.int64] | None, k: int | None) -> ScoreRequest:
         # Candidates come from allowed rows already, so only a scan needs the mask.

@@ -35,7 +35,7 @@ def compared(
         CapacityError: a document does not fit into the memory of the snapshot.
     """
     rng = np.random.default_rng(_SEED)
-    standing = np.arange(snapshot.rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
+    standing = snapshot.standing
     rows = np.sort(rng.choice(standing, min(sample, len(standing)), replace=False))
     if not len(rows) or not found.ok:  # what is damaged may score anything
         return found

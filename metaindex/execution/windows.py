@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -91,17 +90,13 @@ class _Strand:
                 np.take(kept.codes, rows[:count], axis=0, out=parts.codes, mode="clip")
                 if kept.scales is not None and parts.scales is not None:
                     np.take(kept.scales, rows[:count], axis=0, out=parts.scales, mode="clip")
-            levels.append(Level(level.start, level.width, count, 0, partial(_same, parts)))
+            levels.append(Level.of(level.start, level.width, parts))
         sequence = self.segment.sequence[chosen]
         return Segment(self.segment.name, stop - start, tuple(levels), self.segment.lengths[chosen], sequence, sequence), buffer
 
 
 _NO_RUNS = np.empty((0, 2), np.int64)
 _Span: TypeAlias = tuple[list[tuple[_Strand, int, int]], int]
-
-
-def _same(parts: Parts) -> Parts:
-    return parts
 
 
 class _Window:

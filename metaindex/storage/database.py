@@ -47,8 +47,8 @@ def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite
         settings.append("query_only = ON")
     try:
         connection = sqlite3.connect(target, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
-        row_checksum = _row_checksum if files is not None else lambda *columns: 0  # memory is trusted, and bytes are dear
-        connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
+        sums = row_checksum if files is not None else lambda *columns: 0  # memory is trusted, and bytes are dear
+        connection.create_function("row_checksum", -1, sums, deterministic=True)
         _distrust(connection)
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
@@ -79,7 +79,7 @@ def checksum(values: Any) -> int:
     return zlib.crc32(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _row_checksum(*columns: Any) -> int | None:
+def row_checksum(*columns: Any) -> int | None:
     try:
         return checksum(columns)
     except (TypeError, ValueError):  # a blob, or text that is no UTF-8: nothing that a writer puts there

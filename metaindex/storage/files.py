@@ -21,7 +21,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -144,9 +143,7 @@ class Files:
 
     def copy(self, name: str, source: Files) -> Written:
         """The file of that name in ``source``, copied block by block; it is durable after ``sync``."""
-        with source._open(name, _READ) as (fd, size):
-            source.read[name] += size
-            return self.write(name, iter(partial(os.read, fd, 1 << 20), b""))
+        return self.write(name, source.blocks(name))
 
     def sync(self, name: str) -> None:
         """Make the content of a file durable."""

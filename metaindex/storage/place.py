@@ -104,9 +104,7 @@ class MemoryPlace:
     def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
         kept = []
         for level, parts in enumerate(levels):
-            nbytes = parts.codes.nbytes + (0 if parts.scales is None else parts.scales.nbytes)
-            start, width = schema.levels.start(level), schema.levels.width(level)
-            kept.append(Level(start, width, len(parts.codes), nbytes, partial(_same, parts)))
+            kept.append(Level.of(schema.levels.start(level), schema.levels.width(level), parts))
         return Segment(segment_name(number), len(documents.lengths), tuple(kept), *documents)
 
     def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
@@ -414,10 +412,6 @@ def _run_side_by_side(tasks: Iterable[Callable[[], None]]) -> None:
             helper.join()
     if errors:
         raise errors[0]
-
-
-def _same(parts: Parts) -> Parts:
-    return parts
 
 
 def segment_name(number: int) -> str:

@@ -34,6 +34,12 @@ class Level:
     load: Callable[[], Parts] = field(repr=False)
     reader: LevelReader | None = field(default=None, repr=False)
 
+    @classmethod
+    def of(cls, start: int, width: int, parts: Parts) -> Level:
+        """A level whose ``parts`` are in memory."""
+        nbytes = parts.codes.nbytes + (0 if parts.scales is None else parts.scales.nbytes)
+        return cls(start, width, len(parts.codes), nbytes, lambda: parts)
+
     @cached_property
     def parts(self) -> Parts:
         assert self.reader is None, "memory is limited, so a level is never held as a whole"

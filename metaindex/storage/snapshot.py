@@ -56,10 +56,15 @@ class Snapshot:
         alive[self.removed] = False
         return alive
 
+    @property
+    def standing(self) -> NDArray[np.int64]:
+        """The rows of the documents that are alive, rising."""
+        return np.arange(self.rows) if self.alive is None else np.flatnonzero(self.alive)
+
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """The rows of the documents that are alive, in the order in which they were added."""
-        alive = np.arange(self.rows) if self.alive is None else np.flatnonzero(self.alive)
+        alive = self.standing
         return alive[np.argsort(self.sequence_at(alive), kind="stable")]
 
     @cached_property

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import codec
+from metaindex.door import MAX_ID_BYTES
 from metaindex.errors import CorruptIndexError, MetaIndexError
 from metaindex.storage import blocks, tensors
 from metaindex.storage.catalog import Catalog, Counters, SegmentRecord
-from metaindex.storage.database import NAME, checksum
+from metaindex.storage.database import NAME, row_checksum
 from metaindex.storage.files import Files
 from metaindex.storage.ids import repeated
 from metaindex.storage.pack import rows_reaching
@@ -23,7 +24,6 @@ from metaindex.storage.place import Documents, FolderPlace, level_tensors, recor
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
 
-MAX_ID_BYTES = 1024
 _BATCH = 20_000
 _EXAMPLES = 3
 
@@ -249,7 +249,7 @@ class Inspection:
             self._add(NAME, f"ids stand twice: {_some(doubled)}", len(doubled))
 
     def _wrong_row(self, sequence: Any, id_: Any, created: Any, removed: Any, stored: Any, commit: int) -> str | None:
-        if self._files is not None and stored != _row_checksum(sequence, id_, created, removed):
+        if self._files is not None and stored != row_checksum(sequence, id_, created, removed):
             return "wrong checksum"
         if not sequence >= 0 or wrong_id(id_, self._schema):
             return "no sequence number or id of this index"
@@ -267,7 +267,7 @@ class Inspection:
             fields.update(self._catalog.fields())
             for sequence, text, created, removed, stored in batch:
                 what = None
-                if self._files is not None and stored != _row_checksum(sequence, text, created, removed):
+                if self._files is not None and stored != row_checksum(sequence, text, created, removed):
                     what = "wrong checksum"
                 elif (names := field_names(text)) is None:
                     what = "no JSON object"
@@ -325,13 +325,6 @@ def _wrong_documents(documents: Documents, record: SegmentRecord, schema: Schema
     elif ids.min() < 0 or ids.max() >= counters.next_id:
         wrong.append("its ids were never given out")
     return wrong
-
-
-def _row_checksum(*columns: Any) -> int | None:
-    try:
-        return checksum(columns)
-    except (TypeError, ValueError):
-        return None
 
 
 def _commits(created: Any, removed: Any, commit: int) -> bool:

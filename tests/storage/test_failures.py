@@ -20,16 +20,6 @@ from metaindex.storage.store import Store
 from tests.storage.support import add, assert_holds, content, schema, vectors
 
 
-@pytest.fixture
-def index(tmp_path):
-    """A closed index of two documents."""
-    path = tmp_path / "index"
-    store = Store.create(schema(), path)
-    add(store, vectors(2))
-    store.close()
-    return path
-
-
 def ids(store):
     return [id_ for id_, _ in content(store)]
 

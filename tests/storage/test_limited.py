@@ -121,6 +121,13 @@ def test_writing_merging_and_saving_under_a_limit(tmp_path, name):
         assert_holds(Store.open(tmp_path / path, verify=True), range(40), kept)
 
 
+def _limited(path, files):
+    """A store of 2,000 documents, far larger than its limit."""
+    with closing(Store.create(schema(16, 8), path)) as store:
+        add(store, vectors(2000, 8, 16))
+    return Store.open(path, memory_limit=20_000, files=files)
+
+
 class _Recorded(Files):
     reads: list[tuple[str, int, int]] = []  # noqa: RUF012
 
@@ -131,10 +138,7 @@ class _Recorded(Files):
 
 
 def test_a_scan_reads_level_0_in_order_and_a_gather_reads_neighbours_at_once(tmp_path):
-    Store.create(schema(16, 8), tmp_path / "index").close()
-    with closing(Store.open(tmp_path / "index", "r+")) as store:
-        add(store, vectors(2000, 8, 16))
-    store = Store.open(tmp_path / "index", memory_limit=20_000, files=_Recorded)
+    store = _limited(tmp_path / "index", _Recorded)
     index = _index_on(store)
     query = vectors(1, 4, 16)
     _Recorded.reads = []
@@ -159,10 +163,7 @@ class _Threads(Files):
 
 
 def test_the_next_window_is_read_while_one_is_scored(tmp_path):
-    Store.create(schema(16, 8), tmp_path / "index").close()
-    with closing(Store.open(tmp_path / "index", "r+")) as store:
-        add(store, vectors(2000, 8, 16))
-    store = Store.open(tmp_path / "index", memory_limit=20_000, files=_Threads)
+    store = _limited(tmp_path / "index", _Threads)
     index, memory, query = _index_on(store), store._place.memory, vectors(1, 4, 16)
     index.search(query)
     assert _Threads.read_by[0] != "metaindex-read"

@@ -34,16 +34,6 @@ except sqlite3.OperationalError as error:
 """
 
 
-@pytest.fixture
-def index(tmp_path):
-    """A closed index of two documents."""
-    path = tmp_path / "index"
-    store = Store.create(schema(), path)
-    add(store, vectors(2))
-    store.close()
-    return path
-
-
 def in_child(work, meanwhile=lambda: None):
     """The exit status of a forked child that runs ``work``: 0 when it returns something true."""
     child = os.fork()
