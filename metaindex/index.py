@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -78,7 +79,7 @@ class MetaIndex:
         memory_limit: the bytes of vectors that may be in memory. An index with a ``path`` maps its files by default; under a
             limit it reads them, keeps what fits and streams the rest, with the same results. In memory, an ``add`` that would
             exceed it raises CapacityError. What an ``add`` encodes, one batch at a time, is not counted.
-        num_threads: threads of one search; as many as this process may use by default.
+        num_threads: threads of one search or one batch of an add; as many as this process may use by default.
 
     Any number of threads may search beside one that writes; a search sees one commit from start to end.
     """
@@ -109,9 +110,9 @@ class MetaIndex:
             normalize=bool(normalize),
             fields=_fields(fields),
         )
-        threads = _threads(num_threads)
-        limit = _limit(memory_limit)
-        self._serve(Store.create(schema, path, encode=compiled.encode, memory_limit=limit), threads)
+        threads, limit = _threads(num_threads), _limit(memory_limit)
+        encode = partial(compiled.encode, num_threads=threads)
+        self._serve(Store.create(schema, path, encode=encode, memory_limit=limit), threads)
 
     @classmethod
     def open(
@@ -135,7 +136,8 @@ class MetaIndex:
         """
         index = cls.__new__(cls)
         threads, limit = _threads(num_threads), _limit(memory_limit)
-        index._serve(Store.open(path, mode, verify=verify, encode=compiled.encode, memory_limit=limit), threads)
+        encode = partial(compiled.encode, num_threads=threads)
+        index._serve(Store.open(path, mode, verify=verify, encode=encode, memory_limit=limit), threads)
         return index
 
     def _serve(self, store: Store, threads: int) -> None:

@@ -18,6 +18,7 @@ NAME = "catalog.sqlite"
 JOURNAL = f"{NAME}-journal"
 _HEADER_BYTES = 100
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: every row of the catalog has a checksum
 
 
 def connect(files: Files | None, *, writable: bool, new: bool = False) -> sqlite3.Connection:
@@ -76,7 +77,7 @@ def _distrust(connection: sqlite3.Connection) -> None:
 
 def checksum(values: Any) -> int:
     """The CRC-32 of values that JSON can hold, as a compact text in UTF-8."""
-    return zlib.crc32(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode())
+    return zlib.crc32(_ENCODER.encode(values).encode())
 
 
 def row_checksum(*columns: Any) -> int | None:

@@ -33,7 +33,7 @@ from metaindex.storage.tensors import ALIGNMENT, Shape, Tensor, damaged
 if TYPE_CHECKING:
     from metaindex.storage.merge import Merge
 
-_SYNCS = 8  # at once
+_SYNCS, _WRITES = 8, 2  # at once
 LOCK, READERS, STAGING, SEGMENTS = "lock", "readers", "tmp", "segments"
 _SHORT_SECONDS = 1.0
 _SEARCH_SECONDS = 10.0
@@ -151,21 +151,27 @@ class FolderPlace:
 
     def write(self, number: int, documents: Documents, levels: Iterable[LevelSource], schema: Schema) -> None:
         """Stage a segment; its levels are written as their arrays come, so they need never be in memory as a whole."""
-        kind, folder = codec(schema.codec), f"{STAGING}/{segment_name(number)}"
-        assert schema.dim is not None
+        kind, dim, folder = codec(schema.codec), schema.dim, f"{STAGING}/{segment_name(number)}"
+        assert dim is not None
         if number in self._left:  # a write that failed could not remove it
             self.discard([number])
         self._staged[number] = SegmentRecord(number, 0, Written(0, 0), ())  # named before the first file, for ``discard``
         self._files.make_folder(folder)
-        records = []
-        for level, source in enumerate(levels):
+        records: dict[int, LevelRecord] = {}
+
+        def write_level(level: int, source: LevelSource) -> None:
             shape = (source.rows, schema.levels.width(level))
-            parts = {"codes": Tensor(kind.stored_dtype, (*shape, schema.dim), source.codes)}
+            parts = {"codes": Tensor(kind.stored_dtype, (*shape, dim), source.codes)}
             if source.scales is not None:
                 parts["scales"] = Tensor("F32", shape, source.scales)
-            records.append(LevelRecord(source.rows, tensors.write(self._files, _level_file(folder, level), parts)))
+            records[level] = LevelRecord(source.rows, tensors.write(self._files, _level_file(folder, level), parts))
+
+        # The deepest first: it is about half of the whole, so one thread has that to do and the other the rest.
+        tasks = [partial(write_level, level, source) for level, source in enumerate(levels)][::-1]
+        _run_side_by_side(tasks, _WRITES if self.memory is None else 1)  # a limit has room for the chunks of one level
         written = tensors.write(self._files, _documents_file(folder), _document_tensors(documents))
-        self._staged[number] = SegmentRecord(number, len(documents.lengths), written, tuple(records))
+        in_order = tuple(records[level] for level in range(len(records)))
+        self._staged[number] = SegmentRecord(number, len(documents.lengths), written, in_order)
 
     def publish(self, numbers: Iterable[int]) -> list[SegmentRecord]:
         records, numbers = [], list(numbers)
@@ -357,8 +363,8 @@ class FolderPlace:
         if not files:
             return
         # Side by side, so that one flush of the disk serves many of them. All have ended when this returns or raises.
-        _run_side_by_side([partial(self._files.sync, name) for name in files])
-        _run_side_by_side([partial(self._files.sync_folder, folder) for folder in folders])
+        _run_side_by_side([partial(self._files.sync, name) for name in files], _SYNCS)
+        _run_side_by_side([partial(self._files.sync_folder, folder) for folder in folders], _SYNCS)
 
     def _folder(self, number: int) -> str:
         return f"{STAGING if number in self._staged else SEGMENTS}/{segment_name(number)}"
@@ -380,8 +386,8 @@ class FolderPlace:
         return Documents(lengths, found["sequence"], ids)
 
 
-def _run_side_by_side(tasks: Iterable[Callable[[], None]]) -> None:
-    """Run tasks in this thread and some that help it; after one has failed no other begins, and its error is raised.
+def _run_side_by_side(tasks: Iterable[Callable[[], None]], threads: int) -> None:
+    """Run tasks in so many threads, this one among them; after one has failed no other begins, and its error is raised.
 
     Not by an executor: those take nothing more once the main thread has ended, and a write at that time must still work.
     """
@@ -398,7 +404,7 @@ def _run_side_by_side(tasks: Iterable[Callable[[], None]]) -> None:
             except BaseException as error:
                 errors.append(error)
 
-    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(_SYNCS, len(left)) - 1)]
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(threads, len(left)) - 1)]
     started = []
     try:
         with suppress(RuntimeError):  # the system has no more threads, or the interpreter is ending: fewer help
