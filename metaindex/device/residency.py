@@ -1,0 +1,247 @@
+"""Which levels of which segments lie on the device, and which in pinned host memory, where kernels read them over the bus.
+
+Levels never change, so one that was placed stays where it is until its segment goes or a shallower level needs its room.
+Tensors that leave are freed by torch's allocator after the work that was queued on them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.checks import integer
+from metaindex.codecs import Codec
+from metaindex.device.table import DeviceTable, order_of_addition
+from metaindex.errors import CapacityError
+from metaindex.storage.segment import Level
+from metaindex.storage.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Placement: TypeAlias = 'Literal["auto", "device", "host"] | int'
+WORKING_BYTES = 256 << 20
+"""What a search may take besides its answer, on the device as elsewhere; kept free of levels."""
+_STAGING_BYTES = 32 << 20
+_RESERVE_BYTES = 512 << 20  # torch's allocator rounds up, and the CUDA context grows
+
+
+def checked_placement(placement: Any) -> Placement:
+    """A ``placement`` argument. Raises ValueError or TypeError."""
+    if isinstance(placement, str):
+        if placement not in ("auto", "device", "host"):
+            raise ValueError(f"placement: expected 'auto', 'device', 'host' or a token edge, got {placement!r}")
+        return placement  # type: ignore[return-value]
+    return integer("placement", placement, least=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A level's codes [rows, width, d] and scales [rows, width]; ``resident``: on the device itself."""
+
+    start: int
+    codes: Tensor
+    scales: Tensor | None
+    resident: bool
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        yield self.codes
+        if self.scales is not None:
+            yield self.scales
+
+
+class Residency:
+    """The levels of one index that are placed for one device.
+
+    Args:
+        device: a torch device; the CPU stands in for a GPU where kernels are interpreted.
+        limit: the most bytes of levels on the device; by default what is free there, less what searches work with.
+        placement: "auto": on the device while there is room, shallow levels first, the rest in pinned host memory; "device": on
+            the device or CapacityError; "host": all in pinned memory; a number: tokens below that edge on the device or
+            CapacityError, the rest in pinned memory.
+    """
+
+    def __init__(self, device: torch.device, limit: int | None = None, placement: Placement = "auto") -> None:
+        self.device, self.limit, self.placement = device, limit, placement
+        self._placed: WeakKeyDictionary[Level, Placed] = WeakKeyDictionary()
+        self._tables: WeakKeyDictionary[Snapshot, dict[int, DeviceTable]] = WeakKeyDictionary()
+        self._lock = threading.RLock()
+
+    def table(self, snapshot: Snapshot, codec: Codec, dim: int, r_c: int) -> DeviceTable:
+        """The table for a budget's levels, which are placed first.
+
+        Raises:
+            CapacityError: they fit neither where ``placement`` says nor, where it leaves that open, into host memory.
+        """
+        needed = snapshot.levels.needed(r_c)
+        with self._lock:
+            tables = self._tables.setdefault(snapshot, {})
+            if needed not in tables:
+                tables[needed] = self._table(snapshot, codec, dim, needed)
+            return tables[needed]
+
+    def memory(self) -> dict[str, dict[int, int]]:
+        """Bytes of levels by place, "device" or "pinned", and first token."""
+        found: dict[str, dict[int, int]] = {"device": {}, "pinned": {}}
+        with self._lock:
+            for placed in self._placed.values():
+                at = found["device" if placed.resident else "pinned"]
+                at[placed.start] = at.get(placed.start, 0) + placed.nbytes
+        return found
+
+    def forget(self) -> None:
+        """Let go of everything, as when memory ran out: the next table places levels anew."""
+        with self._lock:
+            self._tables.clear()
+            self._placed.clear()
+
+    def _table(self, snapshot: Snapshot, codec: Codec, dim: int, needed: int) -> DeviceTable:
+
+        shape = (len(snapshot.segments), needed)
+        codes, scales = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        held: list[Tensor] = []
+        resident = True
+        for level in range(needed):  # level by level over all segments, so that shallow levels get the device first
+            for number, segment in enumerate(snapshot.segments):
+                if level < len(segment.levels):
+                    placed = self._place(segment.levels[level], codec)
+                    codes[number, level] = placed.codes.data_ptr()
+                    if placed.scales is not None:
+                        scales[number, level] = placed.scales.data_ptr()
+                    held += placed.tensors
+                    resident &= placed.resident
+        starts = [snapshot.levels.start(level) for level in range(needed)]
+        widths = [snapshot.levels.width(level) for level in range(needed)]
+        order = order_of_addition(snapshot)
+        lengths = np.concatenate([segment.lengths for segment in snapshot.segments] or [np.empty(0, np.int32)])
+        return DeviceTable(
+            codec=codec.name,
+            dim=dim,
+            rows=snapshot.rows,
+            codes=self._small(codes),
+            scales=self._small(scales) if codec.scaled else None,
+            first_rows=self._small(snapshot.first_rows),
+            lengths=self._small(lengths),
+            starts=self._small(np.array(starts, np.int32)),
+            widths=self._small(np.array(widths, np.int32)),
+            token_levels=self._small(np.repeat(np.arange(needed, dtype=np.int32), widths)),
+            places=None if order is None else self._small(order[0]),
+            rows_at=None if order is None else self._small(order[1]),
+            shape=(tuple(starts), tuple(widths)),
+            full=snapshot.shortest >= starts[-1] + widths[-1],
+            segment_rows=tuple(segment.rows for segment in snapshot.segments),
+            held=tuple(held),
+            resident=resident,
+        )
+
+    def _small(self, array: NDArray) -> Tensor:
+        import torch
+
+        return torch.tensor(array, device=self.device)
+
+    def _place(self, level: Level, codec: Codec) -> Placed:
+        placed = self._placed.get(level)
+        if placed is None:
+            placed = self._placed[level] = self._newly_placed(level, codec)
+        return placed
+
+    def _newly_placed(self, level: Level, codec: Codec) -> Placed:
+        import torch
+
+        wanted = self.placement
+        must = wanted == "device" or (isinstance(wanted, int) and level.start < wanted)
+        may = must or wanted == "auto"
+        if may and self._make_room(level):
+            try:
+                return self._copied(level, codec, resident=True)
+            except torch.OutOfMemoryError:
+                pass  # something else on the device took what was free
+        if must:
+            free = max(0, self._limit() - self._used())
+            advice = "raise device_memory_limit, or use placement='auto', which leaves deep levels in host memory"
+            raise CapacityError(f"device memory for tokens {level.start} on", level.nbytes, free, advice)
+        try:
+            return self._copied(level, codec, resident=False)
+        except RuntimeError as error:  # what torch raises where no memory can be pinned
+            reason = str(error).splitlines()[0]
+            advice = f"host memory could not be pinned ({reason}); open the index with memory_limit=, or on the CPU"
+            raise CapacityError(f"pinned memory for tokens {level.start} on", level.nbytes, 0, advice) from None
+
+    def _limit(self) -> int:
+        if self.limit is not None:
+            return self.limit
+        if self.device.type != "cuda":
+            return 2**63 - 1
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(self.device)
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(self._used() + free + cached - WORKING_BYTES - _RESERVE_BYTES)
+
+    def _used(self) -> int:
+        return sum(placed.nbytes for placed in self._placed.values() if placed.resident)
+
+    def _make_room(self, level: Level) -> bool:
+        """Whether ``level`` fits on the device, after deeper levels have left it where that helps."""
+        room = self._limit() - self._used()
+        if level.nbytes <= room:
+            return True
+        deeper = [(other, placed) for other, placed in self._placed.items() if placed.resident and placed.start > level.start]
+        if isinstance(self.placement, int):
+            deeper = [(other, placed) for other, placed in deeper if placed.start >= self.placement]
+        if level.nbytes > room + sum(placed.nbytes for _, placed in deeper):
+            return False
+        for other, placed in sorted(deeper, key=lambda pair: -pair[1].start):
+            del self._placed[other]  # its next search places it again
+            room += placed.nbytes
+            if level.nbytes <= room:
+                break
+        self._tables.clear()  # they hold what has to go
+        return True
+
+    def _copied(self, level: Level, codec: Codec, *, resident: bool) -> Placed:
+        codes, scales = level.parts
+        copied = self._copy(codes, codec.name, resident)
+        return Placed(level.start, copied, None if scales is None else self._copy(scales, "float32", resident), resident)
+
+    def _copy(self, array: NDArray, kind: str, resident: bool) -> Tensor:
+        import torch
+
+        dtype = getattr(torch, kind)
+        if self.device.type != "cuda" or not resident:
+            target = torch.empty(array.shape, dtype=dtype, pin_memory=self.device.type == "cuda")
+            np.copyto(target.view(torch.uint8).reshape(-1).numpy().view(array.dtype).reshape(array.shape), array)
+            return target
+        target = torch.empty(array.shape, dtype=dtype, device=self.device)
+        self._upload(array, target.view(torch.uint8).reshape(-1))
+        return target
+
+    def _upload(self, array: NDArray, target: Tensor) -> None:
+        """Copy through two pinned buffers, so that one is filled while the other travels."""
+        import torch
+
+        data = array.reshape(-1).view(np.uint8)
+        size = min(_STAGING_BYTES, len(data))
+        buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+        gone = [torch.cuda.Event() for _ in buffers]  # type: ignore[no-untyped-call]
+        stream = torch.cuda.current_stream(self.device)
+        for number, start in enumerate(range(0, len(data), max(1, size))):
+            buffer, event = buffers[number % 2], gone[number % 2]
+            event.synchronize()
+            piece = data[start : start + size]
+            buffer.numpy()[: len(piece)] = piece
+            target[start : start + len(piece)].copy_(buffer[: len(piece)], non_blocking=True)
+            event.record(stream)
+        stream.synchronize()  # the level may be used on any stream from here on

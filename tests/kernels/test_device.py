@@ -1,0 +1,161 @@
+"""What GPU scorers share, on plain operations: tables, blocks, thresholds, keys, placement. No GPU, no kernel."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from metaindex.codecs import CODECS, codec
+from metaindex.device import keys
+from metaindex.device.devices import resolved
+from metaindex.device.residency import Residency, checked_placement
+from metaindex.device.table import tile_runs
+from metaindex.errors import BackendError, CapacityError
+from metaindex.scoring import device
+from metaindex.scoring.device import DeviceScorer
+from metaindex.scoring.reference import ReferenceScorer
+from tests import builders
+from tests.kernels.plain import PlainOperations
+from tests.tolerances import score_tolerance
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(4)
+
+
+def plain(**placement):
+    return DeviceScorer(PlainOperations(), Residency(CPU, **placement))
+
+
+def assert_same(scorer, request):
+    expected, expected_rows = run(ReferenceScorer(), request)
+    scores, rows = run(scorer, request)
+    np.testing.assert_allclose(scores, expected, **score_tolerance(expected[np.isfinite(expected)]))
+    if request.k is not None:
+        assert (rows == expected_rows).all()
+
+
+def run(scorer, request):
+    scores = np.full(request.output_shape, np.nan, np.float32)
+    rows = np.full(request.output_shape, -77, np.int64)
+    scorer.score(request, scores, None if request.k is None else rows)
+    return scores, rows
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_requests_of_every_kind(rng, kind):
+    docs = builders.documents(rng, rng.integers(1, 12, 40), 9)
+    stored = builders.snapshot(docs, kind, segments=3, sequence=rng.permutation(40))
+    asked = builders.queries(builders.documents(rng, [5, 0, 3], 9), kind)
+    candidates, allow = rng.integers(-1, 40, (3, 30)), rng.random(40) < 0.7
+    scorer = plain()
+    for which, mask, k, budget in itertools.product(
+        (None, candidates, candidates[:1]), (None, allow), (None, 1, 7, 60), (None, (2, 3))
+    ):
+        assert_same(scorer, builders.request(asked, stored, kind, budget, candidates=which, allow=mask, k=k))
+
+
+@pytest.mark.parametrize("room", [1, 3, 8])
+def test_blocks_and_thresholds_change_nothing(rng, monkeypatch, room):
+    monkeypatch.setattr(device, "_FIRST_ROWS", 2)
+    stored = builders.snapshot(builders.documents(rng, rng.integers(1, 5, 40), 4), "float32", segments=2)
+    asked = builders.queries(builders.documents(rng, [2, 3], 4), "float32")
+    for k in (1, 4, 50):
+        monkeypatch.setattr(device, "_HIT_BYTES", 8 * 2 * (room + k))
+        assert_same(plain(), builders.request(asked, stored, "float32", k=k))
+        assert_same(plain(), builders.request(asked, stored, "float32", k=k, candidates=np.arange(40)[None]))
+
+
+def test_spans_cover_every_row_once():
+    for total, room, first in itertools.product((0, 1, 7, 100), (1, 6, 200), (1, 5, 40)):
+        found = list(device.spans(total, room, first))
+        assert [row for start, stop in found for row in range(start, stop)] == list(range(total))
+        assert all(0 < stop - start <= room for start, stop in found)
+
+
+def test_keys_order_like_results(rng):
+    scores = torch.tensor([*rng.standard_normal(50), 0.0, -0.0, -np.inf, 3e38, -3e38, 1e-40, -1e-40], dtype=torch.float32)
+    found, places = keys.decode(keys.encode(scores, torch.arange(len(scores))))
+    assert (found == scores).all()
+    assert places.tolist() == list(range(len(scores)))
+    order = keys.encode(scores[:50], torch.arange(50)).sort(descending=True).indices
+    assert order.tolist() == np.lexsort((np.arange(50), -scores[:50].numpy())).tolist()
+    tied = keys.encode(torch.ones(4), torch.tensor([3, 1, keys.LAST_PLACE, 0])).sort(descending=True).indices
+    assert tied.tolist() == [3, 1, 0, 2]
+    assert (keys.encode(torch.tensor([torch.nan, -torch.inf]), torch.zeros(2)) > keys.MISSING).all()
+    assert keys.decode(torch.tensor([keys.MISSING]))[0].item() == -torch.inf
+
+
+def test_negative_zero_ties_with_zero():
+    both = keys.encode(torch.tensor([-0.0, 0.0]), torch.tensor([0, 1]))
+    assert both[0] > both[1]
+
+
+def test_tiles_stay_within_a_segment():
+    assert tile_runs([5, 0, 3], 2, (0, 8)).tolist() == [[0, 0, 2], [0, 2, 2], [0, 4, 1], [2, 0, 2], [2, 2, 1]]
+    assert tile_runs([5, 0, 3], 2, (3, 6)).tolist() == [[0, 3, 2], [2, 0, 1]]
+    assert tile_runs([], 2, (0, 0)).shape == (0, 3)
+
+
+def test_placement_follows_the_limit(rng):
+    stored = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")  # levels of 1, 1 and 2 tokens
+    asked = builders.queries(builders.documents(rng, [2], 8), "float32")
+    each = 10 * 8 * 4
+    for limit, on_device in (
+        (0, {}),
+        (each, {0: each}),
+        (3 * each, {0: each, 1: each}),
+        (4 * each, {0: each, 1: each, 2: 2 * each}),
+    ):
+        scorer = plain(limit=limit)
+        assert_same(scorer, builders.request(asked, stored, "float32", k=3))
+        assert scorer.residency.memory()["device"] == on_device
+    with pytest.raises(CapacityError, match="device_memory_limit"):
+        run(plain(limit=each, placement="device"), builders.request(asked, stored, "float32"))
+    with pytest.raises(CapacityError, match="tokens 1 on"):
+        run(plain(limit=each, placement=2), builders.request(asked, stored, "float32"))
+    scorer = plain(placement=1)
+    assert_same(scorer, builders.request(asked, stored, "float32"))
+    assert scorer.residency.memory() == {"device": {0: each}, "pinned": {1: each, 2: 2 * each}}
+    assert not scorer.residency.table(stored, codec("float32"), 8, 4).resident
+
+
+def test_shallow_levels_push_deep_ones_out(rng):
+    first = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")
+    second = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")
+    asked = builders.queries(builders.documents(rng, [2], 8), "float32")
+    scorer = plain(limit=4 * 10 * 8 * 4)
+    assert_same(scorer, builders.request(asked, first, "float32"))
+    assert_same(scorer, builders.request(asked, second, "float32", (2, 1)))
+    assert scorer.residency.memory()["device"] == {0: 640, 1: 320}
+    assert_same(scorer, builders.request(asked, first, "float32"))
+    del first
+    assert_same(scorer, builders.request(asked, second, "float32"))
+
+
+def test_devices_without_a_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert resolved("auto") == resolved("cpu") == resolved(CPU) == "cpu"
+    for name in ("cuda", "cuda:0", "cuda:3"):
+        with pytest.raises(BackendError, match="no NVIDIA driver"):
+            resolved(name)
+    for wrong in ("gpu", "cuda:x", ""):
+        with pytest.raises(ValueError, match="device: expected"):
+            resolved(wrong)
+    with pytest.raises(TypeError, match="device: expected"):
+        resolved(3)
+
+
+def test_placement_is_checked():
+    assert [checked_placement(one) for one in ("auto", "device", "host", 8)] == ["auto", "device", "host", 8]
+    with pytest.raises(ValueError, match="placement"):
+        checked_placement("gpu")
+    with pytest.raises(ValueError, match="placement"):
+        checked_placement(-1)
