@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -13,32 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex import door
-from metaindex.checks import integer, usable_cores
+from metaindex import door, options
+from metaindex.asking import Searches, result, unknown
+from metaindex.checks import integer
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
-from metaindex.errors import ShapeError, UnknownIdError
+from metaindex.device.residency import Residency
+from metaindex.errors import ShapeError
 from metaindex.execution import executor
+from metaindex.execution.captured import CapturedSearch, captured
 from metaindex.execution.explain import Explanation, explain
 from metaindex.execution.sample import compared
 from metaindex.execution.windows import tokens_at
 from metaindex.ingest import ingest
-from metaindex.planning.choose import as_plan, chosen_plan
-from metaindex.planning.plan import Plan, Step
+from metaindex.planning.choose import as_plan
+from metaindex.planning.plan import Plan
 from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
 from metaindex.result import SearchResult
 from metaindex.scoring.cpu import CpuScorer
 from metaindex.scoring.reference import ReferenceScorer
-from metaindex.scoring.registry import Registry
-from metaindex.scoring.request import Queries
+from metaindex.scoring.registry import Registry, Scorer
 from metaindex.storage.repair import Repair, repair
 from metaindex.storage.schema import Schema
-from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.store import Store
 from metaindex.storage.verify import Verification
-from metaindex.storage.where import parsed
-from metaindex.types import Budget, Levels
+from metaindex.types import Levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +49,14 @@ class Document:
     metadata: dict[str, Any] | None
 
 
-def built_in_scorers() -> Registry:
-    """The scorers that come with metaindex, the preferred one first."""
+def built_in_scorers(residency: Residency | None = None) -> Registry:
+    """The scorers that come with metaindex, the preferred one first: those of the GPU where the index works on one."""
+    residency = Residency() if residency is None else residency
+    on_device: list[Scorer] = []
+    on_host: list[Scorer] = [CpuScorer(), ReferenceScorer()]
     scorers = Registry()
-    scorers.register(CpuScorer())
-    scorers.register(ReferenceScorer())
+    for scorer in on_device + on_host if residency.name != "cpu" else on_host + on_device:
+        scorers.register(scorer)
     return scorers
 
 
@@ -80,6 +82,11 @@ class MetaIndex:
             limit it reads them, keeps what fits and streams the rest, with the same results. In memory, an ``add`` that would
             exceed it raises CapacityError. What an ``add`` encodes, one batch at a time, is not counted.
         num_threads: threads of one search or one batch of an add; as many as this process may use by default.
+        device: where searches run: "cpu", "cuda" or "cuda:<number>" (needs torch). "auto" takes the first GPU there is.
+        device_memory_limit: the bytes of vectors that may lie on the GPU; by default what is free there, less what searches
+            work with.
+        placement: which levels lie on the GPU. "auto": as many as fit, shallow ones first; the others are read from pinned host
+            memory. "device": all of them or CapacityError. "host": none. A number: the tokens below it or CapacityError.
 
     Any number of threads may search beside one that writes; a search sees one commit from start to end.
     """
@@ -98,21 +105,25 @@ class MetaIndex:
         fields: Sequence[str] | None = None,
         num_threads: int | None = None,
         memory_limit: int | None = None,
+        device: Any = "auto",
+        device_memory_limit: int | None = None,
+        placement: str | int = "auto",
     ) -> None:
+        residency = options.residency(device, device_memory_limit, placement)
         doc_tokens = None if doc_tokens is None else integer("doc_tokens", doc_tokens)
         schema = Schema(
             dim=None if dim is None else integer("dim", dim),
             doc_tokens=doc_tokens,
             query_tokens=None if query_tokens is None else integer("query_tokens", query_tokens),
-            levels=_levels(levels, doc_tokens),
+            levels=options.levels(levels, doc_tokens),
             codec=find_codec(codec).name,
             nested=None if nested is None else bool(nested),
             normalize=bool(normalize),
-            fields=_fields(fields),
+            fields=options.fields(fields),
         )
-        threads, limit = _threads(num_threads), _limit(memory_limit)
+        threads, limit = options.threads(num_threads), options.memory_limit("memory_limit", memory_limit)
         encode = partial(compiled.encode, num_threads=threads)
-        self._serve(Store.create(schema, path, encode=encode, memory_limit=limit), threads)
+        self._serve(Store.create(schema, path, encode=encode, memory_limit=limit), threads, residency)
 
     @classmethod
     def open(
@@ -123,6 +134,9 @@ class MetaIndex:
         verify: bool = False,
         num_threads: int | None = None,
         memory_limit: int | None = None,
+        device: Any = "auto",
+        device_memory_limit: int | None = None,
+        placement: str | int = "auto",
     ) -> MetaIndex:
         """Open the index at ``path`` to read ("r"), or to write as well ("r+"). No vector is read until a search needs it.
 
@@ -135,16 +149,17 @@ class MetaIndex:
             CorruptIndexError: a file is missing, truncated or changed.
         """
         index = cls.__new__(cls)
-        threads, limit = _threads(num_threads), _limit(memory_limit)
+        residency = options.residency(device, device_memory_limit, placement)
+        threads, limit = options.threads(num_threads), options.memory_limit("memory_limit", memory_limit)
         encode = partial(compiled.encode, num_threads=threads)
-        index._serve(Store.open(path, mode, verify=verify, encode=encode, memory_limit=limit), threads)
+        index._serve(Store.open(path, mode, verify=verify, encode=encode, memory_limit=limit), threads, residency)
         return index
 
-    def _serve(self, store: Store, threads: int) -> None:
-        self._store = store
-        self._scorers = built_in_scorers()
+    def _serve(self, store: Store, threads: int, residency: Residency) -> None:
+        self._store, self._residency = store, residency
+        self._scorers = built_in_scorers(residency)
         self._threads = threads
-        self._warned = False
+        self._searches = Searches(store, self._scorers, threads)
 
     # writes
 
@@ -191,13 +206,13 @@ class MetaIndex:
         with self._store.transaction() as transaction:
             if filter is not None:
                 snapshot = self._store.snapshot  # what stands until this transaction ends
-                rows = self._kept(snapshot, transaction.schema, filter)
+                rows = self._searches.kept(snapshot, transaction.schema, filter)
                 transaction.remove(snapshot.ids_at(rows))
                 return len(rows)
             chosen = np.unique(door.ids(ids, kind=transaction.schema.id_kind))
             known = transaction.known(chosen)
             if len(known) < len(chosen) and not ignore:
-                raise _unknown(chosen[~np.isin(chosen, known)], "; missing='ignore' passes over them")
+                raise unknown(chosen[~np.isin(chosen, known)], "; missing='ignore' passes over them")
             transaction.remove(known)
         return len(known)
 
@@ -261,9 +276,9 @@ class MetaIndex:
             ShapeError, TypeError, ValueError, NonFiniteError, FilterError, PlanError: what was given does not fit.
         """
         k = integer("k", k)
-        search = self._search(queries, scorer, filter)
-        chosen, steps = self._steps(search, budget, candidates, plan, k)
-        return _result(search, executor.run(search, steps, k), chosen, queries)
+        search = self._searches.prepare(queries, scorer, filter)
+        chosen, steps = self._searches.steps(search, budget, candidates, plan, k)
+        return result(search, executor.run(search, steps, k), chosen, queries)
 
     def rerank(
         self,
@@ -280,18 +295,18 @@ class MetaIndex:
         Raises:
             UnknownIdError: an id is unknown. Else as ``search``.
         """
-        search = self._search(queries, scorer)
-        rows = self._candidate_rows(search, candidate_ids, "candidate_ids")
+        search = self._searches.prepare(queries, scorer)
+        rows = self._searches.candidate_rows(search, candidate_ids, "candidate_ids")
         k = max(rows.shape[1], 1) if k is None else integer("k", k)
-        chosen, steps = self._steps(search, budget, None, None, k)
-        return _result(search, executor.run(search, steps, k, rows), chosen, queries)
+        chosen, steps = self._searches.steps(search, budget, None, None, k)
+        return result(search, executor.run(search, steps, k, rows), chosen, queries)
 
     def score(self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto") -> Any:
         """The scores float32 [B, C] of the documents named in ``ids``: [C] for every query, or one list for each; -inf pads
         lists that are shorter than others, and stands where an id is -1 or ``None``. Raises as ``rerank``."""
-        search = self._search(queries, scorer)
-        rows = self._candidate_rows(search, ids, "ids")
-        return door.like(executor.gather(search, self._budget(search, budget), rows), queries)
+        search = self._searches.prepare(queries, scorer)
+        rows = self._searches.candidate_rows(search, ids, "ids")
+        return door.like(executor.gather(search, self._searches.budget(search, budget), rows), queries)
 
     def plan(
         self,
@@ -312,15 +327,9 @@ class MetaIndex:
             ValueError: the index was made without ``query_tokens``, and neither this call nor its budget tells. Else as
                 ``search``.
         """
-        plan = as_plan(plan)
-        tokens = self._store.schema.query_tokens if query_tokens is None else integer("query_tokens", query_tokens)
-        if tokens is None:
-            tokens = _named(budget, plan).r_q
-        if not tokens:
-            raise ValueError("query_tokens: this index takes queries of any number of tokens; say how many with query_tokens=")
-        shape = (integer("queries", queries), tokens, self._store.schema.dim or 1)
-        search = self._search(np.zeros(shape, np.float32), scorer, filter)
-        chosen, steps = self._steps(search, budget, candidates, plan, integer("k", k))
+        plan, queries = as_plan(plan), integer("queries", queries)
+        search = self._searches.prepare_empty(queries, query_tokens, budget, plan, scorer, filter)
+        chosen, steps = self._searches.steps(search, budget, candidates, plan, integer("k", k))
         return PlannedSearch(chosen, queries, tuple(executor.preview(search, steps)))
 
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
@@ -330,13 +339,35 @@ class MetaIndex:
         Raises:
             UnknownIdError: the id is unknown. ShapeError: more than one query.
         """
-        search = self._search(query, "auto")
+        search = self._searches.prepare(query, "auto")
         if len(search.queries) != 1:
             raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
-        (row,) = self._rows(search.snapshot, door.ids([id], "id", search.schema.id_kind))
+        (row,) = self._searches.rows(search.snapshot, door.ids([id], "id", search.schema.id_kind))
         tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
         document = tokens_at(search.snapshot, int(row), search.codec)
-        return explain(id, tokens, document, search.snapshot.levels, self._budget(search, budget))
+        return explain(id, tokens, document, search.snapshot.levels, self._searches.budget(search, budget))
+
+    def capture(
+        self,
+        queries: int = 1,
+        query_tokens: int | None = None,
+        k: int = 10,
+        budget: int | tuple[int, int] | None = None,
+        *,
+        candidates: int | None = None,
+        plan: Plan | PlannedSearch | str | None = None,
+        scorer: str = "auto",
+    ) -> CapturedSearch:
+        """A search for batches of ``queries`` queries of ``query_tokens`` tokens that is prepared once and then replayed with
+        new queries, on a GPU as one CUDA graph: no check, no allocation, no wait. It searches the documents that stand now.
+
+        Raises:
+            BackendError: the index works on the CPU, or the scorer does. Else as ``plan``.
+        """
+        k = integer("k", k)
+        search = self._searches.prepare_empty(integer("queries", queries), query_tokens, budget, as_plan(plan), scorer)
+        _, steps = self._searches.steps(search, budget, candidates, plan, k)
+        return captured(search, steps, k)
 
     # reads
 
@@ -350,7 +381,7 @@ class MetaIndex:
         snapshot = self._store.snapshot
         schema = self._store.schema
         names = door.ids(ids, kind=schema.id_kind)
-        rows = self._rows(snapshot, names, ignore=ignore, advice="; missing='ignore' leaves them out")
+        rows = self._searches.rows(snapshot, names, ignore=ignore, advice="; missing='ignore' leaves them out")
         metadata = self._store.metadata(snapshot, rows)
         return [
             Document(id_, tokens_at(snapshot, int(row), find_codec(schema.codec)), described)
@@ -374,8 +405,13 @@ class MetaIndex:
 
     def memory(self) -> dict[str, Any]:
         """Bytes held: per level and place, per document, and the catalog apart. Under a memory limit "ram" tells what is kept
-        in memory of what is on "disk"."""
-        return self._store.memory()
+        in memory of what is on "disk". "device" and "pinned" tell what searches have placed on the GPU, and for it in
+        host memory."""
+        found = self._store.memory()
+        placed = self._residency.memory()
+        for level in found["levels"]:
+            level |= {place: placed[place].get(level["tokens"][0], 0) for place in ("device", "pinned")}
+        return found
 
     @staticmethod
     def estimate(n: int, doc_tokens: int, dim: int, codec: str = "float16") -> SizeEstimate:
@@ -468,6 +504,7 @@ class MetaIndex:
     def close(self) -> None:
         """Let go of files and memory; every later call but this one raises ClosedError."""
         self._store.close()
+        self._residency.forget()
 
     def __enter__(self) -> MetaIndex:
         return self
@@ -475,130 +512,8 @@ class MetaIndex:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    # what searches have in common
-
-    def _search(self, queries: Any, scorer: str, filter: Any = None) -> executor.Search:
-        snapshot = self._store.snapshot
-        schema = self._store.schema  # read second: a first add in between fills it in before the snapshot shows documents
-        found = find_codec(schema.codec)
-        expected = door.Expected("queries", ("B", "R", "d"), schema.query_tokens, schema.dim, found, schema.normalize)
-        tokens = door.queries(queries, expected)
-        encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
-        kept = None if filter is None else self._kept(snapshot, schema, filter)
-        return executor.Search(self._scorers, schema, snapshot, encoded, kept, scorer, self._threads)
-
-    def _kept(self, snapshot: Snapshot, schema: Schema, filter: Any) -> NDArray[np.int64]:
-        """The rows, rising, that a filter lets through."""
-        if isinstance(filter, Mapping):
-            return self._store.matching(snapshot, parsed(filter))
-        mask = door.mask(filter, len(snapshot))
-        if mask is not None:
-            return np.sort(snapshot.order[mask])
-        rows = np.unique(self._store.locate(snapshot, door.filter_ids(filter, schema.id_kind)))
-        return rows[rows >= 0]
-
-    def _budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
-        resolved = Budget.resolve(budget, *_sides(search, _named(budget, None)))
-        self._warn_if_truncated(search, resolved.r_c)
-        return resolved
-
-    def _steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
-        plan = as_plan(plan)
-        sides = _sides(search, _named(budget, plan))
-        resolved = None if budget is None else Budget.resolve(budget, *sides)
-        if candidates is not None:
-            candidates = integer("candidates", candidates, least=k)
-        chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
-        steps = chosen.steps(*sides, k)
-        self._warn_if_truncated(search, min(step.budget.r_c for step in steps))
-        return chosen, steps
-
-    def _warn_if_truncated(self, search: executor.Search, r_c: int) -> None:
-        if r_c < search.snapshot.levels.tokens and search.schema.nested is False and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "this index was told that its vectors are not nested, so a budget that truncates documents drops tokens at "
-                "random; order them with metaindex.nest first",
-                stacklevel=4,
-            )
-
-    def _candidate_rows(self, search: executor.Search, ids: Any, argument: str) -> NDArray[np.int64]:
-        lists = door.id_lists(ids, len(search.queries), argument, search.schema.id_kind)
-        rows = np.full((len(lists), max((each.length for each in lists), default=0)), -1, dtype=np.int64)
-        for row, each in zip(rows, lists):
-            row[each.places] = self._rows(search.snapshot, each.ids)
-        return rows
-
-    def _rows(self, snapshot: Snapshot, ids: NDArray, *, ignore: bool = False, advice: str = "") -> NDArray[np.int64]:
-        rows = self._store.locate(snapshot, ids)
-        if (unknown := rows < 0).any():
-            if not ignore:
-                raise _unknown(ids[unknown], advice)
-            rows = rows[~unknown]
-        return rows
-
-
-def _threads(num_threads: int | None) -> int:
-    if num_threads is not None:
-        return integer("num_threads", num_threads, most=1024)
-    return usable_cores()
-
-
-def _fields(names: Any) -> tuple[str, ...]:
-    if names is None:
-        return ()
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise TypeError(f"fields: expected a list of names, got {type(names).__name__}")
-    return tuple(names)
-
-
-def _limit(memory_limit: int | None) -> int | None:
-    return None if memory_limit is None else integer("memory_limit", memory_limit, most=2**63 - 1)
-
-
-def _levels(edges: Sequence[int] | None, doc_tokens: int | None) -> Levels:
-    levels = Levels((1,)) if edges is None else Levels.of(edges)
-    if edges is not None and doc_tokens is not None and levels.tokens != doc_tokens:
-        raise ValueError(f"levels: expected edges that end at doc_tokens = {doc_tokens}, got {levels.tokens}")
-    return levels if doc_tokens is None else levels.extended_to(doc_tokens)
-
-
-def _named(budget: Any, plan: Plan | None) -> Budget:
-    """The largest numbers of tokens that a search's arguments name; 0 where they name none."""
-    if plan is not None:
-        return plan.reach
-    if isinstance(budget, (tuple, list)) and len(budget) == 2 and all(isinstance(side, (int, np.integer)) for side in budget):
-        return Budget(*map(int, budget))
-    return Budget(0, 0)
-
-
-def _sides(search: executor.Search, named: Budget) -> tuple[int, int]:
-    """R and T that budgets are held against. What the index was not told, it can't hold against anybody."""
-    query_tokens = search.schema.query_tokens or max(search.queries.parts.codes.shape[1], named.r_q)
-    tokens = search.snapshot.levels.tokens
-    if not search.snapshot.rows and search.schema.doc_tokens is None:
-        tokens = max(tokens, named.r_c)
-    return query_tokens, tokens
-
-
-def _result(search: executor.Search, found: executor.Found, plan: Plan, queries: Any) -> SearchResult:
-    *climbing, last = found.steps
-    text = " ".join([*map(str, climbing), str(last.budget)]) if found.stats else str(plan)
-    ids = search.snapshot.ids_at(np.maximum(found.rows, 0)) if search.snapshot.rows else found.rows.copy()
-    if search.schema.id_kind == "text":
-        ids = ids.astype(object)
-    missing: Any = None if ids.dtype == object else -1
-    ids[found.rows < 0] = missing
-    return SearchResult(door.like(found.scores, queries), door.like(ids, queries), found.exact, text, found.stats)
-
 
 def _ignores(missing: str) -> bool:
     if missing not in ("raise", "ignore"):
         raise ValueError(f"missing: expected 'raise' or 'ignore', got {missing!r}")
     return missing == "ignore"
-
-
-def _unknown(ids: NDArray, advice: str) -> UnknownIdError:
-    listed = ", ".join(map(repr, ids[:5].tolist()))
-    more = f" and {len(ids) - 5:,} more" if len(ids) > 5 else ""
-    return UnknownIdError(f"ids: {listed}{more} not in the index{advice}")

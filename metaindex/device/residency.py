@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.cached import cached_property
 from metaindex.checks import integer
 from metaindex.codecs import Codec
 from metaindex.device.table import DeviceTable, order_of_addition
@@ -66,18 +67,24 @@ class Residency:
     """The levels of one index that are placed for one device.
 
     Args:
-        device: a torch device; the CPU stands in for a GPU where kernels are interpreted.
+        device: the name of a torch device; the CPU stands in for a GPU where kernels are interpreted.
         limit: the most bytes of levels on the device; by default what is free there, less what searches work with.
         placement: "auto": on the device while there is room, shallow levels first, the rest in pinned host memory; "device": on
             the device or CapacityError; "host": all in pinned memory; a number: tokens below that edge on the device or
             CapacityError, the rest in pinned memory.
     """
 
-    def __init__(self, device: torch.device, limit: int | None = None, placement: Placement = "auto") -> None:
-        self.device, self.limit, self.placement = device, limit, placement
+    def __init__(self, device: str = "cpu", limit: int | None = None, placement: Placement = "auto") -> None:
+        self.name, self.limit, self.placement = device, limit, placement
         self._placed: WeakKeyDictionary[Level, Placed] = WeakKeyDictionary()
         self._tables: WeakKeyDictionary[Snapshot, dict[int, DeviceTable]] = WeakKeyDictionary()
         self._lock = threading.RLock()
+
+    @cached_property
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device(self.name)
 
     def table(self, snapshot: Snapshot, codec: Codec, dim: int, r_c: int) -> DeviceTable:
         """The table for a budget's levels, which are placed first.
@@ -100,6 +107,14 @@ class Residency:
                 at = found["device" if placed.resident else "pinned"]
                 at[placed.start] = at.get(placed.start, 0) + placed.nbytes
         return found
+
+    def working_bytes(self) -> tuple[int, int]:
+        """What a search needs besides levels, at most, and what is free on the device."""
+        if self.device.type != "cuda":
+            return WORKING_BYTES, 0
+        import torch
+
+        return WORKING_BYTES, int(torch.cuda.mem_get_info(self.device)[0])
 
     def forget(self) -> None:
         """Let go of everything, as when memory ran out: the next table places levels anew."""

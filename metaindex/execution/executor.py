@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from metaindex.planning.cost import StageCost, gather_cost, scan_cost
 from metaindex.planning.plan import Step
 from metaindex.planning.preview import PlannedStage
 from metaindex.result import StageStats
+from metaindex.scoring.device import DeviceScorer, to_host
 from metaindex.scoring.registry import Registry
 from metaindex.scoring.request import Queries, ScoreRequest
 from metaindex.storage.schema import Schema
@@ -125,6 +128,24 @@ class Found:
         return len(self.steps) == 1
 
 
+@dataclass(frozen=True, eq=False)
+class _Ran:
+    """A step that ran, or on a device still runs: what it gives, arrays of numpy or tensors on the device, and what it cost.
+    ``seconds`` may be asked for once what it gives was looked at."""
+
+    scores: Any
+    rows: Any
+    step: Step
+    cost: StageCost
+    scorer: str
+    why: str
+    seconds: Callable[[], float]
+
+    @property
+    def stats(self) -> StageStats:
+        return StageStats(str(self.step), self.cost.rows, self.cost.nbytes, self.scorer, self.why, self.seconds())
+
+
 def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.int64] | None = None) -> Found:
     """The ``k`` best rows for each query after all ``steps``, of all documents or of ``candidates`` [B, C] or [1, C]."""
     steps = useful(steps, search.available)
@@ -135,13 +156,12 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     if search.available and (first is None or first.size):
         for batch in _batches(search, max(step.keep for step in steps)):
             part = _part(search, batch)
-            kept, best, stage = _run_step(part, steps[0], first if first is None or len(first) == 1 else first[batch])
-            stats = [stage]
+            ran = [_run_step(part, steps[0], first if first is None or len(first) == 1 else first[batch])]
             for step in steps[1:]:
-                kept, best, stage = _run_step(part, step, best)
-                stats.append(stage)
+                ran.append(_run_step(part, step, ran[-1].rows))
+            kept, best = to_host(ran[-1].scores), to_host(ran[-1].rows)
             scores[batch, : kept.shape[1]], rows[batch, : best.shape[1]] = kept, best
-            batches.append(stats)
+            batches.append([each.stats for each in ran])
     return Found(scores, rows, tuple(steps), tuple(map(_total, zip(*batches))))
 
 
@@ -170,19 +190,28 @@ def useful(steps: Sequence[Step], available: int) -> list[Step]:
     return [*kept, steps[-1]]
 
 
-def _run_step(
-    search: Search, step: Step, candidates: NDArray[np.int64] | None
-) -> tuple[NDArray[np.float32], NDArray[np.int64], StageStats]:
-    started = time.perf_counter()
+def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:
     request = search.request(step.budget, candidates, min(step.keep, search.available))
     scorer, verdicts = search.registry.choose(request, search.scorer)
-    scores = np.empty(request.output_shape, dtype=np.float32)
-    rows = np.empty(request.output_shape, dtype=np.int64)
-    windows.score(scorer, request, scores, rows)
-    seconds = time.perf_counter() - started
-    work = search.cost(step.budget, candidates)
-    stats = StageStats(str(step), work.rows, work.nbytes, scorer.name, dict(verdicts)[scorer.name].why, seconds)
-    return scores, rows, stats
+    why = dict(verdicts)[scorer.name].why
+    scores: Any
+    rows: Any
+    if isinstance(scorer, DeviceScorer) and search.snapshot.memory is None:  # what one step keeps never leaves the device
+        started = scorer.mark()
+        scores, rows = scorer.run(request)
+        seconds = partial(scorer.seconds, started, scorer.mark())
+    else:
+        begun = time.perf_counter()
+        request = replace(request, candidates=None if candidates is None else to_host(candidates))
+        scores = np.empty(request.output_shape, dtype=np.float32)
+        rows = np.empty(request.output_shape, dtype=np.int64)
+        windows.score(scorer, request, scores, rows)
+        seconds = partial(float, time.perf_counter() - begun)
+    if candidates is None or isinstance(candidates, np.ndarray):
+        cost = search.cost(step.budget, candidates)
+    else:
+        cost = search.expected_cost(step.budget, candidates.shape[1])
+    return _Ran(scores, rows, step, cost, scorer.name, why, seconds)
 
 
 def _batches(search: Search, keep: int) -> Iterator[slice]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from metaindex.device import keys
 from metaindex.device.operations import DeviceQueries, Hits, Operations
 from metaindex.device.residency import Residency
 from metaindex.device.table import DeviceTable
+from metaindex.errors import CapacityError
 from metaindex.scoring.registry import Verdict
 from metaindex.scoring.request import ScoreRequest
 
@@ -36,7 +39,7 @@ class DeviceScorer:
     def supports(self, request: ScoreRequest) -> Verdict:
         if request.snapshot.rows > keys.LAST_PLACE:
             return Verdict(False, f"{request.snapshot.rows:,} rows are more than its keys can tell apart")
-        return Verdict(True, str(self.residency.device))
+        return Verdict(True, self.residency.name)
 
     def score(self, request: ScoreRequest, scores: Any, rows: Any = None) -> None:
         """See ``Scorer.score``. The arrays may be numpy's or tensors on the device; so may the request's candidates."""
@@ -46,7 +49,49 @@ class DeviceScorer:
             _fill(rows, found_rows)
 
     def run(self, request: ScoreRequest) -> tuple[Tensor, Tensor | None]:
-        """What ``score`` fills in, as tensors on the device; nothing waits for the device."""
+        """What ``score`` fills in, as tensors on the device; nothing waits for the device.
+
+        Raises:
+            CapacityError: the memory of the device is exhausted, and neither a smaller batch nor a new placement helps.
+        """
+        import torch
+
+        try:
+            return self._run(request)
+        except torch.OutOfMemoryError:
+            pass  # what the failed call held is free again once its frames are gone
+        if self.residency.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(request.queries) > 1:
+            found = [self.run(part) for part in _halves(request)]
+            rows = [each for _, each in found if each is not None]
+            return torch.cat([scores for scores, _ in found]), torch.cat(rows) if rows else None
+        self.residency.forget()
+        try:
+            return self._run(request)
+        except torch.OutOfMemoryError as error:
+            advice = "close what else uses the GPU, lower k, or set device_memory_limit so that levels leave more room"
+            needed, free = self.residency.working_bytes()
+            raise CapacityError(f"device memory ({str(error).splitlines()[0]})", needed, free, advice) from None
+
+    def mark(self) -> Any:
+        """A moment in the work that was queued on the device; see ``seconds``."""
+        if self.residency.device.type != "cuda":
+            return time.perf_counter()
+        import torch
+
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self.residency.device))
+        return event
+
+    @staticmethod
+    def seconds(start: Any, stop: Any) -> float:
+        """The time between two marks, once the work before the second is done."""
+        if isinstance(start, float):
+            return float(stop - start)
+        return float(start.elapsed_time(stop)) / 1e3
+
+    def _run(self, request: ScoreRequest) -> tuple[Tensor, Tensor | None]:
         import torch
 
         device = self.residency.device
@@ -166,6 +211,11 @@ def to_device(array: NDArray, device: Any, dtype: str) -> Tensor:
     return copied.to(device, non_blocking=True)
 
 
+def to_host(array: Any) -> NDArray:
+    """An array of numpy as it is, a tensor copied from its device, which is waited for."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
+
+
 def without_repeats(candidates: NDArray[np.int64]) -> NDArray[np.int64]:
     """Candidates [B, C] in any order, of each row in a list only one; -1 in place of the others."""
     ordered = np.sort(candidates, axis=1)
@@ -173,9 +223,18 @@ def without_repeats(candidates: NDArray[np.int64]) -> NDArray[np.int64]:
     return ordered
 
 
+def _halves(request: ScoreRequest) -> Iterator[ScoreRequest]:
+    middle = len(request.queries) // 2
+    for half in (slice(None, middle), slice(middle, None)):
+        candidates = request.candidates
+        if candidates is not None and len(candidates) > 1:
+            candidates = candidates[half]
+        yield replace(request, queries=request.queries[half], candidates=candidates)
+
+
 def _fill(target: Any, found: Tensor | None) -> None:
     assert found is not None
     if isinstance(target, np.ndarray):
-        target[...] = found.cpu().numpy()
+        target[...] = to_host(found)
     else:
         target.copy_(found)

@@ -21,8 +21,6 @@ from tests import builders
 from tests.kernels.plain import PlainOperations
 from tests.tolerances import score_tolerance
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def rng():
@@ -30,7 +28,7 @@ def rng():
 
 
 def plain(**placement):
-    return DeviceScorer(PlainOperations(), Residency(CPU, **placement))
+    return DeviceScorer(PlainOperations(), Residency("cpu", **placement))
 
 
 def assert_same(scorer, request):
@@ -142,7 +140,7 @@ def test_shallow_levels_push_deep_ones_out(rng):
 def test_devices_without_a_gpu():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    assert resolved("auto") == resolved("cpu") == resolved(CPU) == "cpu"
+    assert resolved("auto") == resolved("cpu") == resolved(torch.device("cpu")) == "cpu"
     for name in ("cuda", "cuda:0", "cuda:3"):
         with pytest.raises(BackendError, match="no NVIDIA driver"):
             resolved(name)
