@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import report, storage
 from benchmarks.cases import CASES
+from benchmarks.culprits import Death, without_culprits
 from benchmarks.roofs import Roofs, roof_row
 from metaindex.bench.machine import run_record
 from metaindex.codecs import CODECS
@@ -55,8 +56,8 @@ def run_case(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of one case from a fresh process. A contestant that kills the process is left out and the case run again."""
     threads = str(CASES[name].threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "LIBXSMM_NTHREADS")
-    excluded: dict[str, str] = {}
-    while True:
+
+    def attempt(excluded: dict[str, str]) -> list[dict[str, Any]] | Death:
         with tempfile.TemporaryDirectory(prefix="race-") as folder:
             command = [sys.executable, "-m", "benchmarks.race", name, "--folder", folder, "--seed", str(options.seed)]
             command += ["--rounds", str(options.rounds), "--only", options.only, "--excluded", json.dumps(excluded)]
@@ -66,12 +67,17 @@ def run_case(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             if done.returncode == 0:
                 found: list[dict[str, Any]] = json.loads(Path(folder, "rows.json").read_text())
                 return found
+            if done.returncode > 0:
+                return Death(f"failed with exit code {done.returncode}", "")
             mark = Path(folder, "mark")
             culprit = mark.read_text() if mark.exists() else ""
-        if not culprit or culprit in excluded or done.returncode > 0:
-            raise SystemExit(f"{name}: failed with exit code {done.returncode}{f' at {culprit}' if culprit else ''}")
-        excluded[culprit] = f"killed the process: {signal.Signals(-done.returncode).name}"
-        print(f"{name}: {culprit} {excluded[culprit]}; again without it", file=sys.stderr, flush=True)
+        print(f"{name}: {culprit or 'nobody'} killed the process", file=sys.stderr, flush=True)
+        return Death(f"killed the process: {signal.Signals(-done.returncode).name}", culprit)
+
+    rows = without_culprits(attempt)
+    if isinstance(rows, Death):
+        raise SystemExit(f"{name}: {rows.why} {rows.culprit}".rstrip())
+    return rows
 
 
 def finish(row: dict[str, Any], roofs: Roofs, record: dict[str, Any], options: argparse.Namespace) -> None:

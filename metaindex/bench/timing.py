@@ -41,12 +41,13 @@ def interleave(
     pause: float = 0.01,
     limit_seconds: float = float("inf"),
     before_turn: Callable[[str], None] | None = None,
+    clock: Callable[[Callable[[], object]], float] | None = None,
 ) -> dict[str, Timing]:
     """Time the contestants, round by round, each round in a rotated order.
 
     A turn is one untimed call and then as many timed ones as fit ``turn_seconds``, 1 to ``max_calls``. ``pause`` seconds
     before a turn let the threads of the one before go to sleep. After ``limit_seconds`` no round but the first three starts.
-    An exception of a contestant passes through.
+    ``clock`` makes a call and tells its seconds; by default those on the wall. An exception of a contestant passes through.
     """
     names = list(contestants)
     timings = {name: Timing() for name in names}
@@ -59,23 +60,30 @@ def interleave(
             if before_turn is not None:
                 before_turn(name)
             time.sleep(pause)
-            _turn(contestants[name], timings[name], turn_seconds, max_calls)
+            _turn(contestants[name], timings[name], turn_seconds, max_calls, clock or wall_seconds)
     return timings
 
 
-def _turn(call: Callable[[], object], timing: Timing, turn_seconds: float, max_calls: int) -> None:
+def _turn(
+    call: Callable[[], object],
+    timing: Timing,
+    turn_seconds: float,
+    max_calls: int,
+    clock: Callable[[Callable[[], object]], float],
+) -> None:
     expected = timing.best if timing.seconds else None
     if expected is None or expected < WARM_UP_BELOW:
-        first = _timed(call)
+        first = clock(call)
         expected = min(first, expected or first)
         if expected >= WARM_UP_BELOW:
             timing.seconds.append(first)
             return
     calls = int(min(max_calls, max(1, turn_seconds // max(expected, 1e-9))))
-    timing.seconds.extend(_timed(call) for _ in range(calls))
+    timing.seconds.extend(clock(call) for _ in range(calls))
 
 
-def _timed(call: Callable[[], object]) -> float:
+def wall_seconds(call: Callable[[], object]) -> float:
+    """How long a call takes until it returns."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

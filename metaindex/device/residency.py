@@ -99,6 +99,11 @@ class Residency:
                 tables[needed] = self._table(snapshot, codec, dim, needed)
             return tables[needed]
 
+    def adopt(self, level: Level, codes: Tensor, scales: Tensor | None = None) -> None:
+        """Take tensors that lie on the device already as a level's parts: nothing is copied, and nothing read from the level."""
+        with self._lock:
+            self._placed[level] = Placed(level.start, codes, scales, resident=True)
+
     def memory(self) -> dict[str, dict[int, int]]:
         """Bytes of levels by place, "device" or "pinned", and first token."""
         found: dict[str, dict[int, int]] = {"device": {}, "pinned": {}}

@@ -124,6 +124,23 @@ def test_placement_follows_the_limit(rng):
     assert not scorer.residency.table(stored, codec("float32"), 8, 4).resident
 
 
+@pytest.mark.parametrize("kind", CODECS)
+def test_levels_that_are_on_the_device_already(rng, kind):
+    stored = builders.snapshot(builders.documents(rng, [4, 3, 1, 4], 8), kind)
+    asked = builders.queries(builders.documents(rng, [2], 8), kind)
+    ghost = builders.snapshot(builders.documents(rng, [4, 3, 1, 4], 8), kind)  # the same shape, other numbers
+    scorer = plain(limit=0)
+    tensors = {}
+    for level, there in zip(ghost.segments[0].levels, stored.segments[0].levels):
+        codes, scales = (None if part is None else torch.from_numpy(part.copy()) for part in there.parts)
+        scorer.residency.adopt(level, codes, scales)
+        tensors[level.start] = codes.nbytes + (0 if scales is None else scales.nbytes)
+    found, _ = run(scorer, builders.request(asked, ghost, kind))
+    expected, _ = run(ReferenceScorer(), builders.request(asked, stored, kind))
+    np.testing.assert_allclose(found, expected, **score_tolerance(expected))
+    assert scorer.residency.memory() == {"device": tensors, "pinned": {}}
+
+
 def test_shallow_levels_push_deep_ones_out(rng):
     first = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")
     second = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")
