@@ -16,7 +16,7 @@ class Death(NamedTuple):
 
 
 def without_culprits(attempt: Callable[[dict[str, str]], Found | Death]) -> Found | Death:
-    """The first result of ``attempt``, which is given the contestants to leave out and why, or a death without a new culprit."""
+    """The first result of ``attempt``, which is given whom to leave out and why, or a death without a new culprit."""
     excluded: dict[str, str] = {}
     while True:
         found = attempt(excluded)

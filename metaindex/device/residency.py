@@ -100,7 +100,7 @@ class Residency:
             return tables[needed]
 
     def adopt(self, level: Level, codes: Tensor, scales: Tensor | None = None) -> None:
-        """Take tensors that lie on the device already as a level's parts: nothing is copied, and nothing read from the level."""
+        """Take tensors that lie on the device already for a level's parts, which are neither read nor copied."""
         with self._lock:
             self._placed[level] = Placed(level.start, codes, scales, resident=True)
 
