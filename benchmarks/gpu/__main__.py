@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.gpu import DRY, outputs, runner, summary
+from benchmarks.gpu.process import ROOT
 from benchmarks.gpu.steps import STEPS
 from metaindex.device.devices import gpus
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BUILD = ROOT / "build"
 
@@ -36,18 +36,25 @@ def main(arguments: list[str] | None = None) -> int:
             state.forget(step.name)
     context = runner.Context(
         options.state,
-        options.wheelhouse,
+        options.wheelhouse.resolve(),
         dry=options.dry_run,
         seed=options.seed,
         rounds=options.rounds,
         contestants=options.contestants,
         commit=options.commit,
     )
-    runner.run(steps, context, seconds=options.seconds, say=lambda line: print(line, flush=True))
-    waiting = sum(runner.waiting(state, step) for step in steps)
-    records = state.records(STEPS)
-    for path in outputs.write(records, waiting, options.out, dry=options.dry_run):
+
+    def write(pictures: bool) -> list[Path]:
+        waiting = sum(runner.waiting(state, step) for step in steps)
+        return outputs.write(state.records(STEPS), waiting, options.out, dry=options.dry_run, pictures=pictures)
+
+    # What is known so far lies in the results after every step: the run may be cut off at any time.
+    runner.run(
+        steps, context, seconds=options.seconds, say=lambda line: print(line, flush=True), after=lambda: write(pictures=False)
+    )
+    for path in write(pictures=True):
         print(f"wrote {path}")
+    records, waiting = state.records(STEPS), sum(runner.waiting(state, step) for step in steps)
     print(summary.table(records, waiting))
     return summary.exit_code(records, waiting)
 

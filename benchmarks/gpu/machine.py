@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.child import Rows, child
+from benchmarks.gpu.process import ROOT
 from metaindex.bench.machine import run_record
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "metaindex",
     "numpy",

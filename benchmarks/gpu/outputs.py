@@ -7,24 +7,26 @@ import re
 from pathlib import Path
 
 from benchmarks.gpu import plots, report, summary
+from benchmarks.gpu.process import ROOT
 from benchmarks.gpu.runner import Record, State
 
 
-def write(records: list[Record], waiting: int, folder: Path, *, dry: bool) -> list[Path]:
-    """``<date>-<card>.jsonl``, ``.md`` and plots in ``folder``."""
+def write(records: list[Record], waiting: int, folder: Path, *, dry: bool, pictures: bool = True) -> list[Path]:
+    """``<date>-<card>.jsonl``, ``.md``, with what failed steps printed, and with ``pictures`` plots, in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / stem_of(records, dry)
     lines = []
     run = report.run_of(records)
     for record in records:
-        lines.append({**record, "rows": len(record["rows"])})
+        text = record["text"].replace(f"{ROOT}/", "") if record["status"] == "failed" else ""
+        lines.append({**record, "rows": len(record["rows"]), "text": text})
         lines += [{"step": record["step"], **row} | ({} if "run" in row else {"run": run}) for row in record["rows"]]
     data = stem.with_name(f"{stem.name}.jsonl")
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    pictures = plots.draw(list(summary.rows(records)), stem, dry=dry)
-    text = stem.with_name(f"{stem.name}.md")
-    text.write_text(report.render(records, waiting, [picture.name for picture in pictures]))
-    return [data, text, *pictures]
+    drawn = plots.draw(list(summary.rows(records)), stem, dry=dry) if pictures else []
+    page = stem.with_name(f"{stem.name}.md")
+    page.write_text(report.render(records, waiting, [picture.name for picture in drawn]))
+    return [data, page, *drawn]
 
 
 def stem_of(records: list[Record], dry: bool) -> str:

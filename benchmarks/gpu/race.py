@@ -39,6 +39,8 @@ PEERS = (
 )
 PATIENCE = 240  # seconds for one contestant's turn; then the process ends with SIGALRM, and the case runs without it
 LIMIT_SECONDS = 40  # of timing, in which no round but the first three starts later
+GRAPH = "the graph of "
+"""Before a contestant's name in ``mark``: only its graph is at work."""
 _FLUSHED_BELOW = 20  # times the size of the L2 cache: larger data leaves nothing of use in it
 
 Key = tuple[str, int, "int | None"]  # contestant, r_c, k
@@ -131,23 +133,31 @@ class Race:
             return
         for key, timing in self._turns(self.calls, rounds, self.card.wall_seconds).items():
             self.rows[key]["wall_ms"] = 1e3 * timing.median
+        for key, timing in self._turns(self._graphs(), rounds, clock, GRAPH).items():
+            self.rows[key]["graph_ms"] = 1e3 * timing.median
+
+    def _graphs(self) -> dict[Key, Callable[[], Any]]:
+        """The calls as graphs. Who brings the process down only as a graph is left out only there."""
         graphs = {}
         for key, call in self.calls.items():
-            self._started(key[0])
+            name = GRAPH + key[0]
+            if name in self.excluded:
+                self.rows[key]["graph_failed"] = self.excluded[name]
+                continue
+            self._started(name)
             try:
                 graphs[key] = self.card.replay(call)
             except Exception as error:
                 self.rows[key]["graph_failed"] = _line(error)
                 self._healthy()
-        for key, timing in self._turns(graphs, rounds, clock).items():
-            self.rows[key]["graph_ms"] = 1e3 * timing.median
+        return graphs
 
-    def _turns(self, calls: dict[Key, Callable[[], Any]], rounds: int, clock: Callable) -> dict[Key, Any]:
-        """Timings by key. Who fails now was right before: a fault of timing itself is nobody's, any other ends the process."""
+    def _turns(self, calls: dict[Key, Callable[[], Any]], rounds: int, clock: Callable, kind: str = "") -> dict[Key, Any]:
+        """Timings by key. Who fails now was right before, so the process ends, and the next one leaves it out."""
         by_name = {json.dumps(key): call for key, call in calls.items()}
 
         def before(name: str) -> None:
-            self._started(json.loads(name)[0])
+            self._started(kind + json.loads(name)[0])
 
         try:
             found = interleave(

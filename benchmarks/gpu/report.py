@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.gpu import DRY, paper, summary
 from benchmarks.gpu.cases import CASES
+from benchmarks.gpu.process import ROOT
 from benchmarks.gpu.runner import Record
 
 Row = dict[str, Any]
@@ -41,7 +42,14 @@ def render(records: list[Record], waiting: int, plots: list[str]) -> str:
             lines += _case(record["rows"])
     for record in records:
         if record["status"] == "failed" and record["text"]:
-            lines += [f"## What {record['step']} printed", "", "```", record["text"].replace("```", "'''").rstrip(), "```", ""]
+            lines += [
+                f"## What {record['step']} printed",
+                "",
+                "```",
+                record["text"].replace("```", "'''").replace(f"{ROOT}/", "").rstrip(),
+                "```",
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.culprits import Death, without_culprits
 from benchmarks.gpu import DRY
-from benchmarks.gpu.process import POISONED, Done, finished
+from benchmarks.gpu.process import POISONED, ROOT, Done, finished
 from metaindex.scoring.registry import Verdict
 
 Record = dict[str, Any]
@@ -123,8 +123,16 @@ def waiting(state: State, step: Step) -> bool:
     return record["status"] == "running" and record["attempts"] < _ATTEMPTS
 
 
-def run(steps: Iterable[Step], context: Context, *, seconds: float = float("inf"), say: Callable[[str], None] = print) -> int:
-    """Run the steps that wait, in order, but none that is expected to end after ``seconds``. Returns how many those were."""
+def run(
+    steps: Iterable[Step],
+    context: Context,
+    *,
+    seconds: float = float("inf"),
+    say: Callable[[str], None] = print,
+    after: Callable[[], None] = lambda: None,
+) -> int:
+    """Run the steps that wait, in order, but none that is expected to end after ``seconds``; call ``after`` each of them.
+    Returns how many were passed over."""
     state, started, late = State(context.state), time.monotonic(), 0
     for step in steps:
         if not waiting(state, step):
@@ -136,6 +144,7 @@ def run(steps: Iterable[Step], context: Context, *, seconds: float = float("inf"
         say(f"{step.name}: {step.about}")
         record = one(step, context, state)
         say(f"{step.name}: {record['status']} after {record['seconds']:.0f} s{_because(record)}")
+        after()
     return late
 
 
@@ -161,7 +170,8 @@ def one(step: Step, context: Context, state: State) -> Record:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"{step.name}-") as folder:
         command = step.command(context, Path(folder))
-        record["command"] = " ".join(command).replace(sys.executable, "python").replace(folder, "FOLDER")
+        shown = " ".join(command).replace(sys.executable, "python").replace(folder, "FOLDER")
+        record["command"] = shown.replace(f"{ROOT}/", "")
         if (missing := step.missing()) is not None:
             record |= {"status": "skipped", "why": missing}
         elif context.dry and not step.dry:

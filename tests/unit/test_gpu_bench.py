@@ -42,8 +42,9 @@ def statuses(context: Context, steps: list[Step]) -> list[str]:
 
 def test_a_step_that_fails_is_recorded_and_the_run_goes_on(context):
     steps = [script("print('oh'); raise SystemExit('no')", "bad"), script("print('good')", "good")]
-    assert runner.run(steps, context, say=lambda _: None) == 0
-    assert statuses(context, steps) == ["failed", "passed"]
+    seen: list[list[str]] = []
+    assert runner.run(steps, context, say=lambda _: None, after=lambda: seen.append(statuses(context, steps))) == 0
+    assert seen == [["failed"], ["failed", "passed"]]
     bad, good = State(context.state).records(steps)
     assert bad["why"] == "exit code 1: no"
     assert "oh" in bad["text"]
@@ -320,6 +321,31 @@ def test_excluded_contestants_keep_their_reason(tmp_path, monkeypatch):
         "metaindex plain float16": None,
         "metaindex plain int8": "ended the process: SIGSEGV",
     }
+
+
+def test_who_fails_only_as_a_graph_keeps_its_other_times(tmp_path, monkeypatch):
+    class Capturing(DryCard):
+        usable = True
+
+        def replay(self, call):
+            self.usable = False
+            raise RuntimeError("not permitted while a stream is capturing")
+
+        def healthy(self):
+            return self.usable
+
+    monkeypatch.setattr(race, "PEERS", ())
+    excluded: dict[str, str] = {}
+    case, mark = CASES["rerank-1"].tiny(), tmp_path / "mark"
+    for codec in case.codecs:
+        with pytest.raises(race.PoisonedError):
+            race.race(case, Capturing(), mark, rounds=1, dry=True, excluded=excluded)
+        assert mark.read_text() == f"the graph of metaindex plain {codec}"
+        excluded[mark.read_text()] = "left the device unusable"
+    for each in race.race(case, Capturing(), mark, rounds=1, dry=True, excluded=excluded):
+        assert each["median_ms"] > 0
+        assert each["graph_failed"] == "left the device unusable"
+        assert "graph_ms" not in each
 
 
 def test_the_oracle_sees_missed_rows_wrong_scores_and_repeats():
