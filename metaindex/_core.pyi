@@ -103,7 +103,7 @@ def encode(
 CUDA_SORTED_KEYS: int
 
 class DeviceTable:
-    """Addresses on a GPU, see metaindex.device.table. Only where the module was compiled with CUDA, as all that follows."""
+    """Addresses on a GPU, see metaindex.device.table."""
 
     def __init__(self, codec: str, fields: dict[str, Any]) -> None: ...
 
@@ -113,7 +113,7 @@ class DeviceQueries:
     def __init__(self, codes: int, scales: int, lengths: int, batch: int, tokens: int) -> None: ...
 
 def cuda_built() -> bool:
-    """Whether this module was compiled with CUDA."""
+    """Whether this module was compiled with CUDA; else what works on a GPU raises RuntimeError."""
 
 def cuda_tile(codec: str, dim: int, r_q: int, r_c: int, together: int) -> tuple[int, str]:
     """How many documents a tile of the CUDA kernels has, and the whole choice as text."""

@@ -55,8 +55,9 @@ void register_cuda(py::module_& module) {
         },
         py::arg("codec"), py::arg("dim"), py::arg("r_q"), py::arg("r_c"), py::arg("together"),
         "How many documents a tile of the CUDA kernels has, and the whole choice as text.");
-#if defined(METAINDEX_CUDA)
-    py::class_<device::Table>(module, "DeviceTable", "Addresses on a GPU, see metaindex.device.table.")
+    // The plain metaclass, as the stub says: nobody derives from these classes.
+    const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
+    py::class_<device::Table>(module, "DeviceTable", plain, "Addresses on a GPU, see metaindex.device.table.")
         .def(py::init(&table), py::arg("codec"), py::arg("fields"));
     module.def(
         "cuda_maxsim_scan",
@@ -86,7 +87,7 @@ void register_cuda(py::module_& module) {
         py::arg("table"), py::arg("queries"), py::arg("r_c"), py::arg("candidates"), py::arg("count"), py::arg("shared"),
         py::arg("allow"), py::arg("scores"), py::arg("columns"), py::arg("keys"), py::arg("counts"), py::arg("thresholds"),
         py::arg("capacity"), py::arg("device"), py::arg("stream"), "Score candidate rows; see metaindex.device.operations.");
-    py::class_<device::Queries>(module, "DeviceQueries", "Encoded queries on a GPU, see metaindex.device.operations.")
+    py::class_<device::Queries>(module, "DeviceQueries", plain, "Encoded queries on a GPU, see metaindex.device.operations.")
         .def(py::init([](Address codes, Address scales, Address lengths, int32_t batch, int32_t tokens) {
                  return device::Queries{at<const void>(codes), at<const float>(scales), at<const int32_t>(lengths), batch,
                                         tokens};
@@ -106,7 +107,6 @@ void register_cuda(py::module_& module) {
         py::arg("keys"), py::arg("counts"), py::arg("batch"), py::arg("n"), py::arg("k"), py::arg("sorted"), py::arg("scratch"),
         py::arg("best"), py::arg("device"), py::arg("stream"), "The k largest keys of each query.");
     module.attr("CUDA_SORTED_KEYS") = device::kSortedKeys;
-#endif
     module.def(
         "cuda_built",
         [] {
