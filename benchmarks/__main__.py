@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import report, storage
 from benchmarks.cases import CASES
 from benchmarks.culprits import Death, without_culprits
+from benchmarks.engines import race as engines
 from benchmarks.roofs import Roofs, roof_row
 from metaindex.bench.machine import run_record
 from metaindex.codecs import CODECS
@@ -28,6 +29,8 @@ PACKAGES = ("metaindex", "numpy", "torch", "numkong", "maxsim-cpu", "faiss-cpu",
 def main() -> int:
     if sys.argv[1:2] == ["storage"]:
         return storage.main(sys.argv[2:], lambda record: _results(record, "-storage"), ROOT)
+    if sys.argv[1:2] == ["engines"]:
+        return engines.main(sys.argv[2:], lambda record: _results(record, "-engines"), ROOT)
     options = _options()
     chosen = options.cases or list(CASES)
     roofs = Roofs({CASES[name].threads for name in chosen} | {1})
@@ -102,7 +105,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Race metaindex against other libraries on this machine.",
-        epilog="python -m benchmarks storage measures the storage; see its --help.",
+        epilog="python -m benchmarks storage and python -m benchmarks engines measure other things; see their --help.",
     )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="contestants whose name contains it")

@@ -99,3 +99,67 @@ def encode(
     num_threads: int = 1,
 ) -> None:
     """Encode tokens float32 [n, m, d] into codes [n, m, d] and scales float32 [n, m]; all but the last axis may be strided."""
+
+CUDA_SORTED_KEYS: int
+
+class DeviceTable:
+    """Addresses on a GPU, see metaindex.device.table."""
+
+    def __init__(self, codec: str, fields: dict[str, Any]) -> None: ...
+
+class DeviceQueries:
+    """Encoded queries on a GPU, see metaindex.device.operations."""
+
+    def __init__(self, codes: int, scales: int, lengths: int, batch: int, tokens: int) -> None: ...
+
+def cuda_built() -> bool:
+    """Whether this module was compiled with CUDA; else what works on a GPU raises RuntimeError."""
+
+def cuda_tile(codec: str, dim: int, r_q: int, r_c: int, together: int) -> tuple[int, str]:
+    """How many documents a tile of the CUDA kernels has, and the whole choice as text."""
+
+def cuda_maxsim_scan(
+    table: DeviceTable,
+    queries: DeviceQueries,
+    r_c: int,
+    runs: int,
+    count: int,
+    size: int,
+    allow: int,
+    scores: int,
+    columns: int,
+    keys: int,
+    counts: int,
+    thresholds: int,
+    capacity: int,
+    device: int,
+    stream: int,
+) -> None:
+    """Score runs of rows; see metaindex.device.operations."""
+
+def cuda_maxsim_gather(
+    table: DeviceTable,
+    queries: DeviceQueries,
+    r_c: int,
+    candidates: int,
+    count: int,
+    shared: bool,
+    allow: int,
+    scores: int,
+    columns: int,
+    keys: int,
+    counts: int,
+    thresholds: int,
+    capacity: int,
+    device: int,
+    stream: int,
+) -> None:
+    """Score candidate rows; see metaindex.device.operations."""
+
+def cuda_topk_scratch_bytes(batch: int, n: int, k: int) -> int:
+    """Bytes of scratch memory that cuda_topk needs."""
+
+def cuda_topk(
+    keys: int, counts: int, batch: int, n: int, k: int, sorted: bool, scratch: int, best: int, device: int, stream: int
+) -> None:
+    """The k largest keys of each query."""

@@ -31,6 +31,7 @@ from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
 from metaindex.result import SearchResult
 from metaindex.scoring.cpu import CpuScorer
+from metaindex.scoring.cuda import CudaScorer
 from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Registry, Scorer
 from metaindex.storage.repair import Repair, repair
@@ -52,7 +53,7 @@ class Document:
 def built_in_scorers(residency: Residency | None = None) -> Registry:
     """The scorers that come with metaindex, the preferred one first: those of the GPU where the index works on one."""
     residency = Residency() if residency is None else residency
-    on_device: list[Scorer] = []
+    on_device: list[Scorer] = [CudaScorer(residency)]
     on_host: list[Scorer] = [CpuScorer(), ReferenceScorer()]
     scorers = Registry()
     for scorer in on_device + on_host if residency.name != "cpu" else on_host + on_device:

@@ -9,5 +9,6 @@ PYBIND11_MODULE(_core, module) {
     register_maxsim(module);
     register_topk(module);
     register_encode(module);
+    register_cuda(module);
     register_end_of_interpreter();
 }

@@ -1,13 +1,20 @@
-"""Seeded vectors that behave like nested embeddings: every prefix of a document's tokens means something, longer ones more.
+"""Seeded vectors with the structure of nested embeddings: coarse tokens first, later ones finer, every prefix an embedding.
 
-How a document comes about. A topic is T directions: its token 0 is random, token j > 0 mixes its parent, token
-``j - 2**floor(log2(j))``, with a fresh direction, so tokens 1, 2-3, 4-7, ... each add a generation of finer detail.
-``TOPIC_SIZE`` documents share a topic. Each keeps to it by its own share, drawn from ``TOPIC_SHARES``, in all its tokens alike:
-how near two documents are shows in every token pair, and the more pairs are read the less noise is left in the answer.
-A query is about one document: its token i is that document's token i under noise of ``QUERY_SIGNAL``, stronger in higher
-dimensions, where random directions interfere less. So one token on both sides ranks many documents right and many wrong, and
-every doubling of the budget adds evidence. These vectors are for measuring speed and the loss of plans and codecs. They say
-nothing about the quality of any encoder.
+A **topic** is a tree of directions, its aspects: aspect 0 is the topic as a whole, aspect a > 0 mixes its parent, aspect
+``a - 2**floor(log2(a))``, with a fresh direction, so each generation adds finer detail. About ``TOPIC_SIZE`` documents share a
+topic, and a document is about ``FACETS`` of them. It keeps to each by a share of its own, the same in all aspects, drawn from
+``TOPIC_SHARES``: its version of an aspect mixes the topic's with a direction of the document's own.
+
+Token 0 is the summary of a document, what one vector could hold: its topics as wholes, the first with weight 1 and each further
+one with ``1 - difficulty`` of the one before. Token 1 is their even mixture. From there on the topics take turns, token j
+holding aspect ``j // FACETS`` of topic ``j % FACETS``.
+
+A query is a noisy partial view of a document: tokens are the aspects of one of its topics, one that it keeps to, each at a
+cosine of about ``QUERY_SHARE``. Its best answers are other documents on that topic, as their first topic or as a lesser one. A
+lesser topic hardly shows in a summary, so (1,1) ranks those documents low, among very many that are similar by chance, and the
+more so the greater the ``difficulty``; later tokens show it plainly. With ``difficulty`` 0 nothing is lesser.
+
+These vectors measure speed and what plans and codecs lose. They say nothing about the quality of any encoder.
 """
 
 from __future__ import annotations
@@ -20,22 +27,28 @@ from numpy.typing import NDArray
 
 from metaindex.cached import cached_property
 
-TOPIC_SIZE = 50
-TOPIC_SHARES = (0.4, 0.9)  # between these lies a document's cosine with its topic, token by token
-PARENT_SHARE = 0.5  # the cosine between a topic's token and its parent
-QUERY_SIGNAL = 5.0  # how many standard deviations of a random inner product a query's token stands out by
+TOPIC_SIZE = 60
+FACETS = 2
+TOPIC_SHARES = (0.3, 0.95)  # between these lies the cosine of a document's aspects with its topic's
+TRUE_SHARE = 0.8  # a query is about a topic that its document keeps to at least so much
+PARENT_SHARE = 0.5  # the cosine between an aspect and its parent
+QUERY_SHARE = 0.9  # the cosine between a query token and what it views
 
 _BATCH_VALUES = 32 << 20
 
 
 @dataclass(frozen=True)
 class NestedVectors:
-    """``documents`` unit vectors [N, T, d]; the same ``seed`` gives the same vectors on every machine with the same numpy."""
+    """``documents`` unit vectors [N, T, d]; the same arguments give the same vectors on every machine with the same numpy.
+
+    ``difficulty`` from 0 to 1: how much of a document its first token leaves out.
+    """
 
     documents: int
     doc_tokens: int
     dim: int
     seed: int = 0
+    difficulty: float = 0.45
 
     def batches(self) -> Iterator[NDArray[np.float32]]:
         """The documents in order, float32 [n, T, d] at a time."""
@@ -50,43 +63,66 @@ class NestedVectors:
         return out
 
     def queries(self, count: int, tokens: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """``count`` queries float32 [B, R, d] and, int64 [B], the document each is about. Where R exceeds T tokens repeat."""
+        """``count`` queries float32 [B, R, d] and, int64 [B], the document each is about. Tokens repeat where R exceeds the
+        aspects of a topic."""
         random = np.random.default_rng((self.seed, 1))
-        about = np.sort(random.choice(self.documents, size=count, replace=count > self.documents))
-        sources = np.empty((count, self.doc_tokens, self.dim), dtype=np.float32)
+        about = random.choice(self.documents, size=count, replace=count > self.documents).astype(np.int64)
+        facet = random.integers(0, FACETS, count)
+        sources = np.empty((count, tokens, self.dim), dtype=np.float32)
         for start, stop in self._ranges():
-            wanted = (about >= start) & (about < stop)
-            if wanted.any():
-                sources[wanted] = self._batch(start, stop)[about[wanted] - start]
+            wanted = np.flatnonzero((about >= start) & (about < stop))
+            if len(wanted):
+                shares, aspects = self._aspects(start, stop)
+                for query in wanted:
+                    keeping = np.flatnonzero(shares[:, facet[query]] >= TRUE_SHARE)
+                    if len(keeping):  # the next document that keeps to its topic, in a circle
+                        at = np.searchsorted(keeping, about[query] - start)
+                        about[query] = start + keeping[at % len(keeping)]
+                    chosen = aspects[about[query] - start, facet[query]]
+                    sources[query] = chosen[np.arange(tokens) % len(chosen)]
         noise = _unit(random.standard_normal((count, tokens, self.dim), dtype=np.float32))
-        share = QUERY_SIGNAL / (QUERY_SIGNAL**2 + self.dim) ** 0.5
-        mixed = _mix(sources[:, np.arange(tokens) % self.doc_tokens], noise, share)
-        order = random.permutation(count)
-        return mixed[order], about[order].astype(np.int64)
+        return _mix(sources, noise, QUERY_SHARE), about
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         size = max(1, _BATCH_VALUES // (self.doc_tokens * self.dim))
         return ((start, min(start + size, self.documents)) for start in range(0, self.documents, size))
 
+    @property
+    def _count(self) -> int:
+        """Aspects of a topic: as many as a document has tokens for."""
+        return -(-self.doc_tokens // FACETS)
+
     @cached_property
     def _topics(self) -> NDArray[np.float32]:
-        """The topics' directions [topics, T, d]."""
-        shape = (-(-self.documents // TOPIC_SIZE), self.doc_tokens, self.dim)
-        tokens = _unit(np.random.default_rng((self.seed, 2)).standard_normal(shape, dtype=np.float32))
+        """The topics' aspects [topics, aspects, d]."""
+        shape = (max(1, self.documents * FACETS // TOPIC_SIZE), self._count, self.dim)
+        aspects = _unit(np.random.default_rng((self.seed, 2)).standard_normal(shape, dtype=np.float32))
         generation = 1
-        while generation < self.doc_tokens:
-            fresh = tokens[:, generation : 2 * generation]
-            fresh[:] = _mix(tokens[:, : fresh.shape[1]], fresh, PARENT_SHARE)
+        while generation < self._count:
+            fresh = aspects[:, generation : 2 * generation]
+            fresh[:] = _mix(aspects[:, : fresh.shape[1]], fresh, PARENT_SHARE)
             generation *= 2
-        return tokens
+        return aspects
+
+    def _aspects(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How much documents keep to their topics [n, FACETS], and their versions of the aspects [n, FACETS, aspects, d]."""
+        random = np.random.default_rng((self.seed, 3, start))
+        shape = (stop - start, FACETS)
+        topics = random.integers(0, len(self._topics), shape)
+        shares = random.uniform(*TOPIC_SHARES, size=shape).astype(np.float32)
+        fresh = _unit(random.standard_normal((*shape, self._count, self.dim), dtype=np.float32))
+        return shares, _mix(self._topics[topics], fresh, shares[..., None, None])
 
     def _batch(self, start: int, stop: int) -> NDArray[np.float32]:
-        random = np.random.default_rng((self.seed, 3, start))
-        shape = (stop - start, self.doc_tokens, self.dim)
-        shares = random.uniform(*TOPIC_SHARES, size=(stop - start, 1, 1)).astype(np.float32)
-        # Documents of a topic are spread over the whole index, as a real corpus would have them.
-        topics = self._topics[np.arange(start, stop) % len(self._topics)]
-        return _mix(topics, _unit(random.standard_normal(shape, dtype=np.float32)), shares)
+        _, aspects = self._aspects(start, stop)
+        by_token = aspects.transpose(0, 2, 1, 3).reshape(len(aspects), -1, self.dim)
+        tokens = np.ascontiguousarray(by_token[:, : self.doc_tokens])
+        wholes = aspects[:, :, 0]
+        weights = (1 - self.difficulty) ** np.arange(FACETS, dtype=np.float32)
+        tokens[:, 0] = _unit(np.einsum("f,nfd->nd", weights, wholes))
+        if self.doc_tokens > 1:
+            tokens[:, 1] = _unit(wholes.sum(axis=1))
+        return tokens
 
 
 def _mix(base: NDArray[np.float32], fresh: NDArray[np.float32], share: float | NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,6 +33,9 @@ def add_parser(commands: Any) -> None:
     data.add_argument("--codecs", type=arguments.codecs, default="int8,float16", help="separated by commas (int8,float16)")
     data.add_argument("--queries", type=arguments.count, default=50, metavar="B", help="how many queries (50)")
     data.add_argument("--seed", type=arguments.from_zero, default=0)
+    data.add_argument(
+        "--difficulty", type=arguments.share, default=0.45, help="from 0 to 1: how much first tokens leave out (0.45)"
+    )
     stored = sweep.add_argument_group("or stored vectors")
     stored.add_argument("--index", metavar="PATH", help="an index instead of synthetic vectors")
     stored.add_argument("--query-vectors", metavar="FILE", help="its queries: .npy, .npz or .safetensors with [B, R, d]")
@@ -83,7 +86,7 @@ def _series(answer: sweeps.Answer) -> str:
 
 def _subject(options: argparse.Namespace) -> sweeps.Subject:
     if options.index is None:
-        made = NestedVectors(options.n, options.doc_tokens, options.dim, options.seed)
+        made = NestedVectors(options.n, options.doc_tokens, options.dim, options.seed, options.difficulty)
         return sweeps.synthetic(made, options.queries, options.query_tokens, options.codecs, options.threads)
     queries = vectors.read_queries(options.query_vectors)
     if not len(queries):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HIT_BYTES = 64 << 20  # of keys, for all queries of a batch; a quarter of the working memory
-_FIRST_ROWS = 1 << 15  # scored first: their k best give the thresholds that keep the rest from writing much
+_FIRST_ROWS = 1 << 13  # scored first: their k best give the thresholds that keep the rest from writing much
 
 
 class DeviceScorer:

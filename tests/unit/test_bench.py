@@ -43,6 +43,24 @@ def test_a_longer_prefix_finds_more_of_the_exact_result() -> None:
     assert recalls[0] > 10 / 600  # better than ten documents at random
 
 
+def test_the_harder_the_vectors_the_less_a_first_token_tells() -> None:
+    recalls = []
+    for difficulty in (0.0, 0.5, 1.0):
+        vectors = NestedVectors(documents=3000, doc_tokens=16, dim=64, difficulty=difficulty)
+        subject = sweep.synthetic(vectors, 20, 8, ["float32"], 1)
+        recalls.append(sweep.sweep(subject, ["(1,1)>100 (*,*)"], k=10, rounds=1)[0].answer.recall)
+    assert recalls[0] > recalls[1] > recalls[2]
+    assert recalls[0] > 0.95
+
+
+def test_queries_are_about_documents_that_keep_to_their_topic() -> None:
+    vectors = NestedVectors(documents=500, doc_tokens=16, dim=64, seed=1)
+    index = MetaIndex(codec="float32", nested=True)
+    index.add(vectors.batches())
+    queries, about = vectors.queries(30, 8)
+    assert (index.search(queries, k=1).ids[:, 0] == about).mean() > 0.9
+
+
 def test_contestants_take_turns_in_rotated_order() -> None:
     calls: list[str] = []
     turns: list[str] = []
