@@ -52,7 +52,9 @@ def by_rows(done: Done) -> Verdict:
     if not (verdict := by_exit_code(done)).ok:
         failed = [row["failed"] for row in done.rows if "failed" in row]
         return Verdict(False, "; ".join(failed)[:600]) if failed and not done.why else verdict
-    failed = [f"{row['contestant']}: {row['failed']}" for row in done.rows if row.get("ours") and "failed" in row]
+    ours = [row for row in done.rows if row.get("ours")]
+    failed = [f"{row['contestant']}: {row['failed']}" for row in ours if "failed" in row]
+    failed += [f"{row['contestant']}, as a graph: {row['graph_failed']}" for row in ours if "graph_failed" in row]
     return Verdict(not failed, "; ".join(dict.fromkeys(failed))[:600])
 
 

@@ -348,6 +348,20 @@ def test_who_fails_only_as_a_graph_keeps_its_other_times(tmp_path, monkeypatch):
         assert "graph_ms" not in each
 
 
+def test_a_graph_that_does_nothing_has_no_time(tmp_path, monkeypatch):
+    class Idle(DryCard):
+        def replay(self, call):
+            held = call()
+            return lambda: held
+
+    monkeypatch.setattr(race, "PEERS", ())
+    rows = race.race(CASES["rerank-1"].tiny(), Idle(), tmp_path / "mark", rounds=1, dry=True)
+    assert "as a graph: wrong" in runner.by_rows(done(rows=rows)).why
+    for each in rows:
+        assert each["graph_failed"].startswith("wrong")
+        assert "graph_ms" not in each
+
+
 def test_the_oracle_sees_missed_rows_wrong_scores_and_repeats():
     case = dataclasses.replace(CASES["tok64-1M"].tiny(), documents=300)
     given = problem.make(case, 3, torch.device("cpu"))
