@@ -10,6 +10,7 @@ from typing import Any
 from metaindex.cli import arguments, vectors
 from metaindex.cli.output import json_text
 from metaindex.codecs import CODECS
+from metaindex.execution.explain import Explanation, Reached
 from metaindex.index import MetaIndex
 from metaindex.planning.size import human
 
@@ -88,12 +89,15 @@ def _explain(options: argparse.Namespace) -> int:
             raise ValueError(f"--query: expected less than {len(queries)}, how many queries there are, got {options.query}")
         found = index.explain(queries[options.query], arguments.document_id(options.id, index.schema.id_kind), options.budget)
     if options.json:
-        build_up = [{"budget": list(budget), "score": score} for budget, score in found.build_up]
-        chosen = {"tokens": found.tokens.tolist(), "similarities": found.similarities.tolist()}
-        print(json_text({"id": found.id, "budget": list(found.budget), "score": found.score, **chosen, "build_up": build_up}))
+        print(json_text({"id": found.id, **_reached(found), "build_up": [_reached(each) for each in found.build_up]}))
     else:
         print(found)
     return 0
+
+
+def _reached(at: Explanation | Reached) -> dict[str, Any]:
+    chosen = {"tokens": at.tokens.tolist(), "similarities": at.similarities.tolist()}
+    return {"budget": list(at.budget), "score": at.score, **chosen}
 
 
 def _info(options: argparse.Namespace) -> int:
