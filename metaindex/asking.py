@@ -13,8 +13,9 @@ from metaindex import door
 from metaindex.checks import integer
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
-from metaindex.errors import UnknownIdError
+from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
+from metaindex.execution.why_not import WhyNot, why_not
 from metaindex.planning.choose import as_plan, chosen_plan
 from metaindex.planning.plan import Plan, Step
 from metaindex.result import SearchResult
@@ -70,8 +71,13 @@ class Searches:
         self._warn_if_truncated(search, resolved.r_c)
         return resolved
 
-    def steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
+    def steps(
+        self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int, *, default: bool = True
+    ) -> tuple[Plan, tuple[Step, ...]]:
+        """The plan that these arguments mean, and its stages as numbers; ``default``: the index's own where they name none."""
         plan = as_plan(plan)
+        if default and plan is None and budget is None and candidates is None:
+            plan = default_plan(search.schema, k)
         sides = _sides(search, named(budget, plan))
         resolved = None if budget is None else Budget.resolve(budget, *sides)
         if candidates is not None:
@@ -90,6 +96,19 @@ class Searches:
                 stacklevel=4,
             )
 
+    def why_not(self, query: Any, id: Any, budget: Any, candidates: Any, plan: Any, k: int, filter: Any, scorer: str) -> WhyNot:
+        search = self.prepare(query, scorer, filter)
+        if len(search.queries) != 1:
+            raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
+        chosen, steps = self.steps(search, budget, candidates, plan, k)
+        ids = door.ids([id], "id", search.schema.id_kind)
+        (row,) = self._store.locate(search.snapshot, ids).tolist()
+        (name,) = ids.tolist()
+        if row >= 0:
+            return why_not(search, steps, k, name, row)
+        removed_by = self._store.removed_by(search.snapshot, name)
+        return WhyNot(name, "unknown" if removed_by is None else "removed", k, str(chosen), removed_by=removed_by)
+
     def candidate_rows(self, search: executor.Search, ids: Any, argument: str) -> NDArray[np.int64]:
         lists = door.id_lists(ids, len(search.queries), argument, search.schema.id_kind)
         rows = np.full((len(lists), max((each.length for each in lists), default=0)), -1, dtype=np.int64)
@@ -104,6 +123,18 @@ class Searches:
                 raise unknown(ids[missing], advice)
             rows = rows[~missing]
         return rows
+
+
+    def check_default(self, plan: Plan) -> None:
+        """Raises PlanError: no search of this index could run ``plan``."""
+        search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")
+        plan.steps(*_sides(search, plan.reach), 1)
+
+
+def default_plan(schema: Schema, k: int) -> Plan | None:
+    """The index's default plan, where its stages keep enough documents for ``k`` hits."""
+    plan = None if schema.default_plan is None else Plan.parse(schema.default_plan)
+    return plan if plan is not None and plan.most_hits >= k else None
 
 
 def named(budget: Any, plan: Plan | None) -> Budget:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from metaindex.execution import executor
 from metaindex.execution.captured import CapturedSearch, captured
 from metaindex.execution.explain import Explanation, explain
 from metaindex.execution.sample import compared
+from metaindex.execution.why_not import WhyNot
 from metaindex.execution.windows import tokens_at
 from metaindex.ingest import ingest
 from metaindex.planning.choose import as_plan
@@ -253,8 +254,9 @@ class MetaIndex:
         Args:
             queries: one query [R, d], a batch [B, R, d], or a list of [r_i, d].
             k: hits per query; where there are fewer, the rest is -inf and -1 (``None`` for text ids).
-            budget: ``(r_q, r_c)``, or one number for both sides, cut to each; everything by default. What has fewer tokens than
-                the budget uses all it has.
+            budget: ``(r_q, r_c)``, or one number for both sides, cut to each. What has fewer tokens than the budget uses all it
+                has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one whose stages keep
+                at least ``k`` documents; else everything is compared.
             candidates: let a scan of level 0 propose so many documents, and rank those at the budget.
             filter: which documents to search among; applied before scoring. Ids; a boolean mask with one entry for each
                 document in the order of iteration; or a dict of metadata fields, see below, such as
@@ -263,7 +265,8 @@ class MetaIndex:
             scorer: "auto" takes the first scorer that can; a name takes that one or raises BackendError.
 
         Returns:
-            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan.
+            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan, the
+            default one included; ``exact`` tells.
 
         A dict as filter lets documents through that meet all of its entries. A value means ``$eq``; operators are ``$eq $ne $gt
         $gte $lt $lte $in $nin``, and ``$and`` and ``$or`` with lists of dicts. They work as in MongoDB: numbers compare with
@@ -298,7 +301,7 @@ class MetaIndex:
         search = self._searches.prepare(queries, scorer)
         rows = self._searches.candidate_rows(search, candidate_ids, "candidate_ids")
         k = max(rows.shape[1], 1) if k is None else integer("k", k)
-        chosen, steps = self._searches.steps(search, budget, None, None, k)
+        chosen, steps = self._searches.steps(search, budget, None, None, k, default=False)
         return result(search, executor.run(search, steps, k, rows), chosen, queries)
 
     def score(self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto") -> Any:
@@ -332,6 +335,28 @@ class MetaIndex:
         chosen, steps = self._searches.steps(search, budget, candidates, plan, integer("k", k))
         return PlannedSearch(chosen, queries, tuple(executor.preview(search, steps)))
 
+    @property
+    def default_plan(self) -> Plan | None:
+        """The plan of searches that name neither budget, candidates nor plan; ``None``: they compare everything. May be set."""
+        text = self._store.schema.default_plan
+        return None if text is None else Plan.parse(text)
+
+    @default_plan.setter
+    def default_plan(self, plan: Plan | PlannedSearch | str | None) -> None:
+        self.set_default(plan)
+
+    def set_default(self, plan: Plan | PlannedSearch | str | None) -> None:
+        """Make ``plan`` the index's ``default_plan``, in one commit; ``None`` takes it away. Filters work with it as with any.
+
+        Raises:
+            PlanError: no search of this index could run it. ReadOnlyError: the index was opened for reading.
+        """
+        plan = as_plan(plan)
+        if plan is not None:
+            self._searches.check_default(plan)
+        with self._store.transaction() as transaction:
+            transaction.set_schema(replace(transaction.schema, default_plan=None if plan is None else str(plan)))
+
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
         """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,
         their similarities, and how the score builds up by budget.
@@ -346,6 +371,27 @@ class MetaIndex:
         tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
         document = tokens_at(search.snapshot, int(row), search.codec)
         return explain(id, tokens, document, search.snapshot.levels, self._searches.budget(search, budget))
+
+    def why_not(
+        self,
+        query: Any,
+        id: Any,
+        plan: Plan | PlannedSearch | str | None = None,
+        k: int = 10,
+        *,
+        budget: int | tuple[int, int] | None = None,
+        candidates: int | None = None,
+        filter: Any = None,
+        scorer: str = "auto",
+    ) -> WhyNot:
+        """What becomes of the document ``id`` when one query [R, d] is searched with these arguments: found, lost at a stage,
+        filtered out, removed or unknown; its rank, score and margin in each stage, and its rank in the exact result. This
+        takes as long as an exact search. In a batch, scores may differ by rounding from those of the query alone.
+
+        Raises:
+            ShapeError: more than one query. Else as ``search``.
+        """
+        return self._searches.why_not(query, id, budget, candidates, plan, integer("k", k), filter, scorer)
 
     def capture(
         self,
@@ -435,7 +481,7 @@ class MetaIndex:
 
     @property
     def schema(self) -> Schema:
-        """What the index takes: d, T, R, levels, codec, nested, normalize."""
+        """What the index takes: d, T, R, levels, codec, nested, normalize, and its default plan as text."""
         return self._store.schema
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

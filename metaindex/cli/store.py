@@ -1,4 +1,4 @@
-"""``search``, ``explain``, ``info`` and ``estimate``: what an index answers from the command line."""
+"""``search``, ``info`` and ``estimate``: what an index answers from the command line."""
 
 from __future__ import annotations
 
@@ -10,33 +10,19 @@ from typing import Any
 from metaindex.cli import arguments, vectors
 from metaindex.cli.output import json_text
 from metaindex.codecs import CODECS
-from metaindex.execution.explain import Explanation, Reached
 from metaindex.index import MetaIndex
 from metaindex.planning.size import human
 
 _PLACES = {"ram": "in memory", "disk": "on disk"}
-_QUERIES = ".npy, .npz or .safetensors with [B, R, d] or [R, d]"
 
 
 def add_parser(commands: Any) -> None:
     search = commands.add_parser("search", help="search an index with a file of query vectors")
     search.add_argument("index")
-    search.add_argument("queries", help=_QUERIES)
-    search.add_argument("-k", type=arguments.count, default=10)
-    search.add_argument("--budget", type=arguments.budget, help="r_q,r_c or one number; everything by default")
-    search.add_argument("--candidates", type=arguments.count, help="how many documents a scan of level 0 proposes")
-    search.add_argument("--filter", type=arguments.json_object, metavar="JSON", help=arguments.FILTER)
-    search.add_argument("--plan", type=arguments.plan, help='stages such as "(1,1)>4000 (4,8)>400 (16,64)"')
+    search.add_argument("queries", help=arguments.QUERIES)
+    arguments.add_search(search)
     search.add_argument("--scorer", default="auto")
-    search.set_defaults(run=_search, refuse=search.error)
-
-    explain = commands.add_parser("explain", help="why a document scored what it did")
-    explain.add_argument("index")
-    explain.add_argument("queries", help=_QUERIES)
-    explain.add_argument("id")
-    explain.add_argument("--query", type=arguments.from_zero, default=0, metavar="N", help="which query of the file, from 0")
-    explain.add_argument("--budget", type=arguments.budget)
-    explain.set_defaults(run=_explain)
+    search.set_defaults(run=_search)
 
     info = commands.add_parser("info", help="what an index holds and how large it is")
     info.add_argument("index")
@@ -49,15 +35,12 @@ def add_parser(commands: Any) -> None:
     estimate.add_argument("--codec", choices=list(CODECS), default="float16")
     estimate.set_defaults(run=_estimate)
 
-    for command in (search, explain, info, estimate):
+    for command in (search, info, estimate):
         command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _search(options: argparse.Namespace) -> int:
-    if options.plan is not None and (options.budget is not None or options.candidates is not None):
-        options.refuse("--plan: a plan sets budgets and candidates itself; give it without --budget and --candidates")
-    if options.candidates is not None and options.candidates < options.k:
-        options.refuse(f"--candidates: expected at least k = {options.k}, got {options.candidates}")
+    arguments.refuse_what_does_not_fit(options)
     with MetaIndex.open(options.index) as index:
         result = index.search(
             vectors.read_queries(options.queries),
@@ -80,24 +63,6 @@ def _search(options: argparse.Namespace) -> int:
     for stage in result.stats:
         print(f"  {stage}")
     return 0
-
-
-def _explain(options: argparse.Namespace) -> int:
-    with MetaIndex.open(options.index) as index:
-        queries = vectors.read_queries(options.queries)
-        if options.query >= len(queries):
-            raise ValueError(f"--query: expected less than {len(queries)}, how many queries there are, got {options.query}")
-        found = index.explain(queries[options.query], arguments.document_id(options.id, index.schema.id_kind), options.budget)
-    if options.json:
-        print(json_text({"id": found.id, **_reached(found), "build_up": [_reached(each) for each in found.build_up]}))
-    else:
-        print(found)
-    return 0
-
-
-def _reached(at: Explanation | Reached) -> dict[str, Any]:
-    chosen = {"tokens": at.tokens.tolist(), "similarities": at.similarities.tolist()}
-    return {"budget": list(at.budget), "score": at.score, **chosen}
 
 
 def _info(options: argparse.Namespace) -> int:
