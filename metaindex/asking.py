@@ -124,7 +124,6 @@ class Searches:
             rows = rows[~missing]
         return rows
 
-
     def check_default(self, plan: Plan) -> None:
         """Raises PlanError: no search of this index could run ``plan``."""
         search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")

@@ -15,12 +15,12 @@ from metaindex.index import MetaIndex
 
 def add_parser(commands: Any) -> None:
     explain = commands.add_parser("explain", help="why a document scored what it did")
-    why_not = commands.add_parser("why-not", help="why a search does not find a document: at which stage it is lost, by how much")
+    why_not = commands.add_parser("why-not", help="at which stage a search loses a document, and by how much")
     for command in (explain, why_not):
         command.add_argument("index")
         command.add_argument("queries", help=arguments.QUERIES)
         command.add_argument("id")
-        command.add_argument("--query", type=arguments.from_zero, default=0, metavar="N", help="which query of the file, from 0")
+        command.add_argument("--query", type=arguments.from_zero, default=0, metavar="N", help="which one, from 0")
         command.add_argument("--json", action="store_true", help="print JSON")
     explain.add_argument("--budget", type=arguments.budget)
     explain.set_defaults(run=_explain)

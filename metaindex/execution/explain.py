@@ -18,7 +18,7 @@ class Reached:
     """One document's score at one budget on the way.
 
     ``tokens`` int64 [r_q]: the document token that each query token chose, the first of equals.
-    ``similarities`` float32 [r_q]: their inner products, whose sum is ``score``; the sum of the first n is the score at (n, r_c).
+    ``similarities`` float32 [r_q]: their inner products; all add up to ``score``, the first n to the score at (n, r_c).
     """
 
     budget: Budget
@@ -33,7 +33,7 @@ class Explanation:
 
     ``tokens`` int64 [r_q]: the document token that each query token chose, the first of equals.
     ``similarities`` float32 [r_q]: their inner products, whose sum is ``score``.
-    ``build_up``: the same at each level edge ``(r_q, r_c)`` up to the budget, which is the last; scores never fall as r_c grows.
+    ``build_up``: the same at each level edge ``(r_q, r_c)``, the budget last; scores never fall as r_c grows.
     """
 
     id: Any

@@ -120,9 +120,7 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
     return WhyNot(id_, verdict, k, _text(steps), tuple(stages), replace(exact, stage=str(steps[-1].budget)))
 
 
-def _standing(
-    search: Search, step: Step, candidates: NDArray[np.int64] | None, row: int
-) -> tuple[Standing, NDArray[np.int64]]:
+def _standing(search: Search, step: Step, candidates: NDArray[np.int64] | None, row: int) -> tuple[Standing, NDArray[np.int64]]:
     """Where ``row`` stands in one stage, and what the stage keeps [1, keep]."""
     found = executor.run(search, [step], min(step.keep, search.available), candidates)
     kept = found.rows >= 0
