@@ -67,7 +67,7 @@ class Searches:
         return rows[rows >= 0]
 
     def budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
-        resolved = Budget.resolve(budget, *_sides(search, named(budget, None)))
+        resolved = Budget.resolve(budget, *sides(search, named(budget, None)))
         self._warn_if_truncated(search, resolved.r_c)
         return resolved
 
@@ -78,12 +78,12 @@ class Searches:
         plan = as_plan(plan)
         if default and plan is None and budget is None and candidates is None:
             plan = default_plan(search.schema, k)
-        sides = _sides(search, named(budget, plan))
-        resolved = None if budget is None else Budget.resolve(budget, *sides)
+        both = sides(search, named(budget, plan))
+        resolved = None if budget is None else Budget.resolve(budget, *both)
         if candidates is not None:
             candidates = integer("candidates", candidates, least=k)
         chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
-        steps = chosen.steps(*sides, k)
+        steps = chosen.steps(*both, k)
         self._warn_if_truncated(search, min(step.budget.r_c for step in steps))
         return chosen, steps
 
@@ -127,7 +127,7 @@ class Searches:
     def check_default(self, plan: Plan) -> None:
         """Raises PlanError: no search of this index could run ``plan``."""
         search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")
-        plan.steps(*_sides(search, plan.reach), 1)
+        plan.steps(*sides(search, plan.reach), 1)
 
 
 def default_plan(schema: Schema, k: int) -> Plan | None:
@@ -145,7 +145,7 @@ def named(budget: Any, plan: Plan | None) -> Budget:
     return Budget(0, 0)
 
 
-def _sides(search: executor.Search, named: Budget) -> tuple[int, int]:
+def sides(search: executor.Search, named: Budget) -> tuple[int, int]:
     """R and T that budgets are held against. What the index was not told, it can't hold against anybody."""
     query_tokens = search.schema.query_tokens or max(search.queries.parts.codes.shape[1], named.r_q)
     tokens = search.snapshot.levels.tokens

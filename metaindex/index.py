@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from metaindex import door, options
 from metaindex.asking import Searches, result, unknown
-from metaindex.checks import integer
+from metaindex.checks import ignores, integer
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
 from metaindex.device.residency import Residency
@@ -27,10 +27,10 @@ from metaindex.execution.why_not import WhyNot
 from metaindex.execution.windows import tokens_at
 from metaindex.ingest import ingest
 from metaindex.planning.choose import as_plan
-from metaindex.planning.plan import Plan
+from metaindex.planning.plan import Coarse, Plan
 from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
-from metaindex.result import SearchResult
+from metaindex.result import Document, SearchResult
 from metaindex.scoring.cpu import CpuScorer
 from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Registry, Scorer
@@ -38,16 +38,11 @@ from metaindex.storage.repair import Repair, repair
 from metaindex.storage.schema import Schema
 from metaindex.storage.store import Store
 from metaindex.storage.verify import Verification
+from metaindex.tuning import Tuning
+from metaindex.tuning.clock import Clock, Progress
+from metaindex.tuning.request import Request
+from metaindex.tuning.tune import tune
 from metaindex.types import Levels
-
-
-@dataclass(frozen=True, eq=False)
-class Document:
-    """A stored document: its ``tokens`` float32 [t, d] as the codec kept them, and its metadata."""
-
-    id: Any
-    tokens: NDArray[np.float32]
-    metadata: dict[str, Any] | None
 
 
 def built_in_scorers(residency: Residency | None = None) -> Registry:
@@ -201,7 +196,7 @@ class MetaIndex:
             UnknownIdError (a KeyError): an id is unknown, unless ``missing="ignore"``; nothing is removed then.
             ValueError: both ids and filter, or neither. FilterError, ShapeError: the filter does not fit.
         """
-        ignore = _ignores(missing)
+        ignore = ignores(missing)
         if (ids is None) == (filter is None):
             raise ValueError(f"ids, filter: expected one of them, got {'neither' if ids is None else 'both'}")
         with self._store.transaction() as transaction:
@@ -335,6 +330,48 @@ class MetaIndex:
         chosen, steps = self._searches.steps(search, budget, candidates, plan, integer("k", k))
         return PlannedSearch(chosen, queries, tuple(executor.preview(search, steps)))
 
+    def tune(
+        self,
+        queries: Any,
+        k: int = 10,
+        recall: float = 0.99,
+        objective: str = "latency",
+        *,
+        qrels: Sequence[Mapping[Any, float]] | None = None,
+        budget: int | tuple[int, int] | None = None,
+        plans: Iterable[Plan | str] | None = None,
+        coarse: Iterable[Coarse] | None = None,
+        filter: Any = None,
+        batch: int = 32,
+        seconds: float = 300.0,
+        seed: int = 0,
+        progress: Progress | None = None,
+        scorer: str = "auto",
+    ) -> Tuning:
+        """The cheapest plan that finds what the exact search finds; print the result for the plans that were measured.
+
+        Half of the queries train: they tell where in each stage the right documents stand, from which plans are chosen in
+        numbers. The other half is held out: on it the best plans are measured, and the cheapest that reaches the target is
+        taken. ``set_default(tuning)`` makes it the plan of this index's searches.
+
+        Args:
+            queries: at least 20, as in ``search``, and like those to come; some 200 or more tell a recall of 0.99 from 0.98.
+            recall: the least mean recall@k against the exact result at ``budget`` (everything, by default), counted by score.
+            objective: "latency", the time of single queries; "throughput", of batches of ``batch``; "bytes" read per query.
+            qrels: for each query the gains of its relevant documents by id. The target is then the share ``recall`` of the
+                mean nDCG@k of the exact search.
+            plans: more plans to measure. coarse: coarse stages to try first, with their parameters.
+            seconds: about how long this may take. progress: called with the share that is done and what comes next.
+            seed: which queries train. The same seed gives the same plans to choose from, but for what depends on time.
+
+        Raises:
+            ValueError: too few queries, or an argument out of bounds. Else as ``search``.
+        """
+        asked = Request.of(k, recall, objective, qrels, plans, coarse, batch, seed)
+        clock = Clock(seconds, progress)
+        search = self._searches.prepare(queries, scorer, filter)
+        return tune(self._searches, search, self._searches.budget(search, budget), asked, clock)
+
     @property
     def default_plan(self) -> Plan | None:
         """The plan of searches that name neither budget, candidates nor plan; ``None``: they compare everything. May be set."""
@@ -342,16 +379,16 @@ class MetaIndex:
         return None if text is None else Plan.parse(text)
 
     @default_plan.setter
-    def default_plan(self, plan: Plan | PlannedSearch | str | None) -> None:
+    def default_plan(self, plan: Plan | PlannedSearch | Tuning | str | None) -> None:
         self.set_default(plan)
 
-    def set_default(self, plan: Plan | PlannedSearch | str | None) -> None:
-        """Make ``plan`` the index's ``default_plan``, in one commit; ``None`` takes it away. Filters work with it as with any.
+    def set_default(self, plan: Plan | PlannedSearch | Tuning | str | None) -> None:
+        """Make ``plan``, or that of a tuning, the index's ``default_plan``, in one commit; ``None`` takes it away.
 
         Raises:
             PlanError: no search of this index could run it. ReadOnlyError: the index was opened for reading.
         """
-        plan = as_plan(plan)
+        plan = as_plan(plan.plan if isinstance(plan, Tuning) else plan)
         if plan is not None:
             self._searches.check_default(plan)
         with self._store.transaction() as transaction:
@@ -423,7 +460,7 @@ class MetaIndex:
         Raises:
             UnknownIdError: an id is unknown; with ``missing="ignore"`` it is left out.
         """
-        ignore = _ignores(missing)
+        ignore = ignores(missing)
         snapshot = self._store.snapshot
         schema = self._store.schema
         names = door.ids(ids, kind=schema.id_kind)
@@ -557,9 +594,3 @@ class MetaIndex:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _ignores(missing: str) -> bool:
-    if missing not in ("raise", "ignore"):
-        raise ValueError(f"missing: expected 'raise' or 'ignore', got {missing!r}")
-    return missing == "ignore"

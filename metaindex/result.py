@@ -1,10 +1,19 @@
-"""What a search answers with: hits, and what they cost."""
+"""What an index answers with: documents, and hits with what they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Document:
+    """A stored document: its ``tokens`` float32 [t, d] as the codec kept them, and its metadata."""
+
+    id: Any
+    tokens: Any
+    metadata: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
