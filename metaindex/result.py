@@ -21,7 +21,8 @@ class StageStats:
     """What one stage of a search did, summed over the batch of queries.
 
     ``rows``: query-document comparisons. ``bytes``: document bytes read; a scan reads each document once for the whole batch.
-    ``scorer``: which scorer ran it, ``why`` it was chosen. ``seconds``: wall-clock time.
+    ``scorer``: which scorer ran it, ``why`` it was chosen. ``seconds``: wall-clock time. ``predicted``: the seconds that it
+    should have taken, where ``metaindex doctor --calibrate`` has measured this machine.
     """
 
     stage: str
@@ -30,11 +31,13 @@ class StageStats:
     scorer: str
     why: str
     seconds: float
+    predicted: float | None = None
 
     def __str__(self) -> str:
+        predicted = "" if self.predicted is None else f"({1e3 * self.predicted:.2f} predicted)  "
         return (
             f"{self.stage:<16} {self.rows:>12,} rows {self.bytes:>16,} bytes {1e3 * self.seconds:>9.2f} ms  "
-            f"{self.scorer} ({self.why})"
+            f"{predicted}{self.scorer} ({self.why})"
         )
 
 

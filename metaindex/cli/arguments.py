@@ -42,6 +42,11 @@ def count(text: str) -> int:
     return _integer(text, 1)
 
 
+def counts(text: str) -> list[int]:
+    """Integers of at least 1 separated by commas, each once."""
+    return list(dict.fromkeys(_numbers(text, "integers of at least 1 separated by commas")))
+
+
 def from_zero(text: str) -> int:
     """An integer of at least 0."""
     return _integer(text, 0)
