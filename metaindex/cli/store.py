@@ -72,6 +72,8 @@ def _info(options: argparse.Namespace) -> int:
             print(json_text({"schema": json.loads(index.schema.to_json()), "documents": len(index), "memory": memory}))
             return 0
         print(index)
+        if index.default_plan is not None:
+            print(f"  {'default plan':<19}  {index.default_plan}")
     for level in memory["levels"]:
         start, stop = level["tokens"]
         print(f"  tokens {start:>4} to {stop - 1:>4}  {_places(level)}, {level['rows']:,} documents")

@@ -196,6 +196,11 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     return Found(scores, rows, tuple(steps), tuple(map(_total, zip(*batches))))
 
 
+def alone(search: Search, step: Step, candidates: NDArray[np.int64] | None = None) -> Found:
+    """One step by itself: what it keeps, of all documents or of ``candidates``, as ``run`` hands it to the next."""
+    return run(search, [step], min(step.keep, search.available), candidates)
+
+
 def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """The scores float32 [B, C] of the rows [B, C] or [1, C] at one budget; -inf where a row is -1."""
     request = search.request(budget, rows, None)

@@ -122,7 +122,7 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
 
 def _standing(search: Search, step: Step, candidates: NDArray[np.int64] | None, row: int) -> tuple[Standing, NDArray[np.int64]]:
     """Where ``row`` stands in one stage, and what the stage keeps [1, keep]."""
-    found = executor.run(search, [step], min(step.keep, search.available), candidates)
+    found = executor.alone(search, step, candidates)
     kept = found.rows >= 0
     compared = search.available if candidates is None else candidates.shape[1]
     last_kept = float(found.scores[kept][-1])

@@ -83,7 +83,7 @@ class StageCosts:
             if candidates is not None:
                 rows = standing[self._random.integers(0, len(standing), (self._size, candidates))]
             begun = time.perf_counter()
-            found = executor.run(search, [step], min(step.keep, search.available), rows)
+            found = executor.alone(search, step, rows)
             if call:
                 seconds.append(time.perf_counter() - begun)
             if len(seconds) >= 2 and sum(seconds) > _ENOUGH:

@@ -53,7 +53,7 @@ def wanted(search: Search, budget: Budget, k: int) -> Wanted:
     """The exact result of ``search`` at ``budget``; of documents that tie with the k-th at most a thousand are told apart."""
     more = min(k + _MORE, search.available)
     while True:
-        found = executor.run(search, [Step(budget, more)], more)
+        found = executor.alone(search, Step(budget, more))
         tie = TIE * float(np.abs(found.scores).max(initial=0, where=found.rows >= 0))
         present = found.rows >= 0
         last = np.min(found.scores[:, :k], axis=1, where=present[:, :k], initial=np.inf)
@@ -74,8 +74,8 @@ class Proposals:
 
     def __init__(self, search: Search, step: Step, target: Wanted) -> None:
         self._search = search
-        self.keep = min(step.keep, search.available)
-        self.rows = executor.run(search, [step], self.keep).rows
+        self.rows = executor.alone(search, step).rows
+        self.keep = self.rows.shape[1]
         self._places = _places(self.rows, target.rows)
         self.ranks = np.where(self._places < 0, LOST, self._places + 1).astype(np.int32)
 

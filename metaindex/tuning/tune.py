@@ -92,7 +92,7 @@ def _split(
         return replace(search, queries=search.queries[places])
 
     begun = time.perf_counter()
-    executor.run(of(order[:FEWEST_QUERIES]), [Step(budget, request.k)], request.k)
+    executor.alone(of(order[:FEWEST_QUERIES]), Step(budget, request.k))
     affordable = int(_EXACT * clock.limit * FEWEST_QUERIES / max(time.perf_counter() - begun, 1e-9))
     used = min(len(order), _MOST_QUERIES, max(FEWEST_QUERIES, affordable))
     train, held = order[: used // 2], order[used // 2 : used]

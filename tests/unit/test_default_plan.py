@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from metaindex import MetaIndex, Plan
+from metaindex.cli import main
 from metaindex.errors import PlanError, ReadOnlyError
 from tests.storage import reader
 
@@ -78,6 +81,21 @@ def test_it_is_kept_on_disk(tmp_path):
         index.set_default(None)
         other.refresh()
         assert other.default_plan is None
+
+
+def test_without_one_the_schema_is_what_it_was_before_there_were_any():
+    index = built()
+    index.set_default(PLAN)
+    assert json.loads(index.schema.to_json())["default_plan"] == PLAN
+    index.set_default(None)
+    assert "default_plan" not in json.loads(index.schema.to_json())
+
+
+def test_info_shows_it(tmp_path, capsys):
+    with built(path=tmp_path / "index") as index:
+        index.set_default(PLAN)
+    assert main(["info", str(tmp_path / "index")]) == 0
+    assert PLAN in capsys.readouterr().out
 
 
 def test_one_that_no_search_could_run_is_refused():
