@@ -1,12 +1,13 @@
 """What ``metaindex doctor --calibrate`` runs: stages of many shapes, by turns, and the rates that explain their times.
 
 Data in the nearest caches gives the rates of arithmetic, data far larger than all caches those of memory, and results of many
-documents those of keeping them; see ``planning.cost``. Shapes are short and take turns, and of their times one of the shortest
-counts: what disturbs a run only ever makes it longer. On one thread the time is that of the thread alone.
+documents those of keeping them; see ``planning.cost``. Shapes are short and take turns, and the median of their times counts.
+On one thread that is the time of the thread alone, whatever else the processor does meanwhile.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,14 +30,14 @@ _TOKENS = (1, 4, 16, 64)
 _FEW = 50
 _K = 10
 _TURNS = 12
-_QUANTILE = 15
 _LONG = 4e-3  # seconds; longer shapes are left to the short ones of the same kind
 _NEAR = 1 / 3  # of the last cache
 _NEAR_DOCUMENTS = (500, 4000)
 _FAR = 8  # times the last cache
 _FAR_BYTES = 1 << 30
 _FAR_CANDIDATES = (100, 1000, 4000)
-_KEPT = (1000, 10_000)
+_DENSE = 16_000  # candidates of few tokens, among which many share a page
+_KEPT = ((1000, 2000), (1000, 10_000), (10_000, 20_000))  # results, and candidates that they are of
 
 
 @dataclass(eq=False)
@@ -61,7 +62,7 @@ class _Shape:
     @property
     def sample(self) -> Sample:
         shape = None if self.candidates is None else (len(self.search.queries), self.candidates)
-        return Sample(self.search.work(self.step, shape), float(np.percentile(self.seconds, _QUANTILE)))
+        return Sample(self.search.work(self.step, shape), statistics.median(self.seconds))
 
 
 def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = lambda share: None) -> Rates:
@@ -76,7 +77,7 @@ def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = 
     ]
     far = [
         stages.index(codec, dim, max(fewest, min(_FAR * last, _FAR_BYTES) // size), _TOKENS[-1])
-        for dim, size, fewest in zip(_DIMS, per_document, (2 * _KEPT[-1], _FAR_CANDIDATES[-1]))
+        for dim, size, fewest in zip(_DIMS, per_document, (_KEPT[-1][1], _FAR_CANDIDATES[-1]))
     ]
     close = [shape for index in near for shape in _near_shapes(index, timer.random)]
     kept = list(_kept_shapes(far[0], timer.random))
@@ -91,7 +92,7 @@ def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = 
         near=[shape.sample for shape in close if not shape.long],
         kept=[shape.sample for shape in kept],
         far=[shape.sample for shape in away],
-        caches=(last // 8, 16 * last),
+        last_cache=last,
     )
     for scans in (True, False) if wide else ():
         chosen = [shape.sample for shape in wide if (shape.candidates is None) == scans]
@@ -114,16 +115,21 @@ def _near_shapes(index: MetaIndex, random: np.random.Generator) -> Iterator[_Sha
 
 def _kept_shapes(index: MetaIndex, random: np.random.Generator) -> Iterator[_Shape]:
     search = stages.search(index, 1, 1, random)
-    for kept in _KEPT:
-        yield from (_Shape(search, Step(Budget(1, 1), kept), count) for count in (None, 2 * kept))
+    for kept, count in _KEPT:
+        yield _Shape(search, Step(Budget(1, 1), kept), count)
+    for kept in sorted({kept for kept, _ in _KEPT}):
+        yield _Shape(search, Step(Budget(1, 1), kept))
     yield _Shape(stages.search(index, 1, 16, random), Step(Budget(1, 1), _K))
 
 
 def _far_shapes(index: MetaIndex, random: np.random.Generator) -> Iterator[_Shape]:
-    search = stages.search(index, 1, 1, random)
-    for r_c in _TOKENS:
-        yield _Shape(search, Step(Budget(1, r_c), _K))
-        yield from (_Shape(search, Step(Budget(1, r_c), _K), count, cold=True) for count in _FAR_CANDIDATES)
+    for r_q in (1, 16):
+        search = stages.search(index, r_q, 1, random)
+        for r_c in _TOKENS:
+            if r_q == 1:
+                yield _Shape(search, Step(Budget(r_q, r_c), _K))
+            counts = (*_FAR_CANDIDATES, _DENSE) if r_q == 1 and r_c < _TOKENS[-1] else _FAR_CANDIDATES
+            yield from (_Shape(search, Step(Budget(r_q, r_c), _K), count, cold=True) for count in counts if count <= len(index))
 
 
 def _telling(shapes: Sequence[_Shape]) -> list[_Shape]:

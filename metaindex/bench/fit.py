@@ -15,8 +15,8 @@ from metaindex.planning.cost import FarRates, LaneRates, OperationRates, Rates, 
 
 _SWEEPS = 5000
 _SETTLED = 1e-9  # relative
-_ROUNDS = 4
-_FAR_RATES = (0.0, *(1e-12 * 1.15**step for step in range(125)))  # up to some ten microseconds
+# Data of so many times the last cache may still stay in it, and of so many times is never found there: what is tried.
+_STAYS, _GOES = (1 / 8, 1 / 2, 2), (4, 16, 64)
 _STARTS = (0.0, 3e-6, 10e-6, 30e-6)
 
 
@@ -27,10 +27,13 @@ class Sample(NamedTuple):
     seconds: float
 
 
-def rates(near: Sequence[Sample], kept: Sequence[Sample], far: Sequence[Sample], caches: tuple[int, int]) -> Rates:
-    """The rates that explain stages on data ``near``, stages that keep many of a narrow level, and stages on data ``far``."""
-    found = Rates(_arithmetic([*near, *kept], True), _arithmetic([*near, *kept], False), caches)
-    return _memory(_memory(found, far, True), far, False)
+def rates(near: Sequence[Sample], kept: Sequence[Sample], far: Sequence[Sample], last_cache: int) -> Rates:
+    """The rates that explain stages on data ``near``, stages that keep many of a narrow level, and stages on data ``far``, on a
+    machine whose last cache has so many bytes."""
+    scan, gather = _arithmetic([*near, *kept], True), _arithmetic([*near, *kept], False)
+    sizes = ((round(small * last_cache), large * last_cache) for small, large in product(_STAYS, _GOES))
+    tried = (_memory(_memory(Rates(scan, gather, caches), far, True), far, False) for caches in sizes)
+    return min(tried, key=_error(lambda each: each, far, 1))
 
 
 def _arithmetic(samples: Sequence[Sample], scans: bool) -> OperationRates:
@@ -54,32 +57,38 @@ def _columns(work: StageWork, lanes: Sequence[int]) -> list[float]:
 
 
 def _memory(found: Rates, far: Sequence[Sample], scans: bool) -> Rates:
-    """``found`` with what reading costs where data is far: the rates that explain those stages best."""
-    name = "scan" if scans else "gather"
-    samples = [sample for sample in far if sample.work.scans == scans]
-
-    def tried(rates: FarRates) -> Rates:
-        return replace(found, **{name: replace(getattr(found, name), far=rates)})
-
-    # A scan has no pieces, and only the slower of its tokens and bytes could be told.
-    fields = ("byte",) if scans else FarRates._fields
-    best = FarRates()
-    for _ in range(_ROUNDS):  # one rate after another
-        for each in fields:
-            best = min((best._replace(**{each: rate}) for rate in _FAR_RATES), key=_error(tried, samples, 1))
-    return tried(best)
+    """``found`` with what reading costs where data is far: the rest of the time of those stages, where it is longer than
+    arithmetic takes."""
+    rates = found.scan if scans else found.gather
+    idle = _with(found, scans, replace(rates, lanes=tuple(each._replace(token=0.0, dim=0.0) for each in rates.lanes)))
+    columns, left = list[list[float]](), list[tuple[float, float]]()
+    for work, seconds in far:
+        rest = seconds - idle.seconds(work)
+        if work.scans == scans and rest > found.seconds(work) - idle.seconds(work):
+            missing = found.missing(work)
+            stage, *counts = (0, 0, 0, work.nbytes) if scans else (1, work.documents, work.pieces, work.nbytes)
+            columns.append([float(stage), *(missing * count for count in counts)])
+            left.append((rest, seconds))
+    if not columns:
+        return found
+    rest_of, whole = np.array(left).T
+    return _with(found, scans, replace(rates, far=FarRates(*least_squares(np.array(columns), rest_of, whole).tolist())))
 
 
 def best_threads(found: Rates, scans: bool, samples: Sequence[Sample], num_threads: int) -> Rates:
     """``found`` with what so many threads do to scans, or to the other stages, that explains their times best."""
-    name = "scan" if scans else "gather"
+    rates = found.scan if scans else found.gather
 
     def tried(threads: Threads) -> Rates:
-        return replace(found, **{name: replace(getattr(found, name), threads=threads)})
+        return _with(found, scans, replace(rates, threads=threads))
 
     speeds = np.geomspace(0.7, num_threads, 12).tolist()
     choices = (Threads(num_threads, *each) for each in product(_STARTS, speeds, speeds))
     return tried(min(choices, key=_error(tried, samples, num_threads)))
+
+
+def _with(found: Rates, scans: bool, rates: OperationRates) -> Rates:
+    return replace(found, scan=rates) if scans else replace(found, gather=rates)
 
 
 def _error(tried: Callable[[Any], Rates], samples: Sequence[Sample], num_threads: int) -> Callable[[Any], float]:
@@ -90,13 +99,16 @@ def _error(tried: Callable[[Any], Rates], samples: Sequence[Sample], num_threads
     return error
 
 
-def least_squares(columns: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rates >= 0 [n] for which ``columns`` [m, n] times rates comes nearest to ``seconds`` [m], errors taken relative: by
-    coordinate descent, which for a few dozen rates is quick enough."""
-    scaled = columns / seconds[:, None]
+def least_squares(
+    columns: NDArray[np.float64], seconds: NDArray[np.float64], whole: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Rates >= 0 [n] for which ``columns`` [m, n] times rates comes nearest to ``seconds`` [m], errors taken relative to them
+    or to ``whole``: by coordinate descent, which for a few dozen rates is quick enough."""
+    whole = seconds if whole is None else whole
+    scaled = columns / whole[:, None]
     norms = np.square(scaled).sum(axis=0)
     rates = np.zeros(scaled.shape[1])
-    left = np.ones(len(seconds))
+    left = seconds / whole
     for _ in range(_SWEEPS):
         before = float(left @ left)
         for at in np.flatnonzero(norms):

@@ -31,14 +31,12 @@ class StageTimer:
 
     def seconds(self, search: Search, step: Step, candidates: int | None, clock: Clock, *, cold: bool) -> float:
         """One run of ``step`` for ``candidates`` per query, or of a scan. ``cold``: after other data went through the caches,
-        as a stage on candidates comes after a scan; else what was read a moment before is still there, as far as it can be."""
-        rows = None
-        if candidates is not None:
-            rows = np.stack([self._distinct(search.snapshot.rows, candidates) for _ in range(len(search.queries))])
+        as a stage on candidates comes after a scan; else after a run on other candidates."""
+        rows = self._rows(search, candidates)
         if cold:
             self._evicting += 1.0
         else:
-            self._run(search, step, rows, clock)
+            self._run(search, step, self._rows(search, candidates), clock)
         return self._run(search, step, rows, clock)
 
     @staticmethod
@@ -50,8 +48,16 @@ class StageTimer:
         windows.score(scorer, request, best, found)
         return clock() - begun
 
-    def _distinct(self, rows: int, count: int) -> NDArray[np.int64]:
-        return self.random.permutation(rows)[:count] if 4 * count > rows else self.random.choice(rows, count, replace=False)
+    def _rows(self, search: Search, count: int | None) -> NDArray[np.int64] | None:
+        """Different documents in any order for each query."""
+        if count is None:
+            return None
+        rows, random = search.snapshot.rows, self.random
+        drawn = [
+            random.permutation(rows)[:count] if 4 * count > rows else random.choice(rows, count, replace=False)
+            for _ in range(len(search.queries))
+        ]
+        return np.stack(drawn)
 
 
 def index(codec: str, dim: int, documents: int, tokens: int) -> MetaIndex:

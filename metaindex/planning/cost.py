@@ -76,10 +76,11 @@ class LaneRates(NamedTuple):
 
 class FarRates(NamedTuple):
     """Seconds that reading from memory takes, where arithmetic does not take longer: of a stage, until the first documents are
-    there; for each visit to a page; for each byte."""
+    there; for each document, piece and byte."""
 
     stage: float = 0.0
-    visit: float = 0.0
+    document: float = 0.0
+    piece: float = 0.0
     byte: float = 0.0
 
 
@@ -128,9 +129,9 @@ class Rates:
         fixed = rates.stage + rates.pack * work.queries * work.query_tokens * work.dim
         arithmetic = work.tokens * (lanes.token + lanes.dim * work.dim)
         memory = self._memory(work, rates.far)
-        # What is read next is asked for while the last is multiplied: the longer of the two counts.
         per_document = lanes.document * work.documents + rates.comparison * (work.comparisons - work.documents)
         per_document += rates.piece * work.pieces
+        # What is read next is asked for while the last is multiplied: the longer of the two counts.
         behind = max(1.0, work.comparisons / max(1, work.queries * work.kept))
         sorting = work.queries * work.kept * (rates.kept + rates.sifted * math.log(behind))
         alone = fixed + per_document + max(arithmetic, memory) + sorting
@@ -144,14 +145,19 @@ class Rates:
         return min(alone, fixed + rates.threads.start + together + sorting)
 
     def _memory(self, work: StageWork, far: FarRates) -> float:
-        """How long reading takes. Candidates lie anywhere: the first visit to a page goes to memory, later ones as often as the
-        pages don't stay in a cache. A scan asks for its bytes long before it comes to them."""
+        """How long reading takes, but for what is read from a cache."""
+        reading = work.documents * far.document + work.pieces * far.piece + work.nbytes * far.byte
+        return far.stage + self.missing(work) * reading
+
+    def missing(self, work: StageWork) -> float:
+        """The share of what a stage reads that comes from memory. A scan asks for its bytes long before it comes to them.
+        Candidates lie anywhere: the first visit to a page goes to memory, a later one where pages don't stay in a cache."""
         away = self._away(work.footprint)
-        if work.scans:
-            return away * work.nbytes * far.byte
+        if work.scans or not work.pieces:
+            return away
         visits, pages = work.pieces + work.nbytes / PAGE_BYTES, max(1.0, work.footprint / PAGE_BYTES)
-        first = pages * -math.expm1(-visits / pages)
-        return far.stage + far.visit * (first + away * (visits - first)) + away * work.nbytes * far.byte
+        first = pages * -math.expm1(-visits / pages) / visits
+        return first + away * (1 - first)
 
     def _away(self, footprint: int) -> float:
         """0 for data that stays in a cache, 1 for data that does not, in between by the logarithm of its size."""

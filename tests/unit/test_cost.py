@@ -20,7 +20,7 @@ from tests import tolerances
 
 LANES = (LaneRates(1, 1e-9, 2e-9, 1e-11), LaneRates(16, 5e-9, 3e-9, 4e-11))
 SCAN = OperationRates(1e-6, 2e-9, 1e-9, 5e-8, 2e-8, LANES, 0.0, FarRates(byte=3e-11))
-GATHER = OperationRates(4e-6, 0.0, 1e-9, 9e-8, 0.0, LANES, 8e-9, FarRates(3e-5, 1e-7, 2e-11))
+GATHER = OperationRates(4e-6, 0.0, 1e-9, 9e-8, 0.0, LANES, 8e-9, FarRates(3e-5, 1e-7, 5e-8, 1e-10))
 RATES = Rates(SCAN, GATHER, (1 << 22, 1 << 29))
 
 
@@ -54,11 +54,12 @@ def test_a_scan_in_numbers():
 def test_visits_to_pages_in_numbers():
     gathered = work(scans=False, r_q=1, documents=100, index=10**6, levels=1, r_c=1)
     visits, pages = 100 + 100 * 128 / 4096, 10**6 * 128 / 4096
-    first = pages * (1 - np.exp(-visits / pages))
+    first = pages * (1 - np.exp(-visits / pages)) / visits
     away = np.log(10**6 * 128 / (1 << 22)) / np.log(1 << 7)
-    memory = 3e-5 + 1e-7 * (first + away * (visits - first)) + away * 12_800 * 2e-11
+    memory = 3e-5 + (first + away * (1 - first)) * (100 * 1e-7 + 100 * 5e-8 + 12_800 * 1e-10)
     expected = 4e-6 + 128e-9 + 100 * (1e-9 + 8e-9) + memory + 10 * 9e-8
     assert RATES.seconds(gathered) == pytest.approx(expected)
+    assert RATES.missing(work(scans=False, documents=10**5, index=100)) < 0.01  # all of it is read again and again
 
 
 def test_lanes_between_and_beyond_those_measured():
@@ -129,7 +130,7 @@ def test_the_fit_finds_the_rates_that_made_the_times():
                 for n in (100, 4000)
             ],
         )
-    found = rates(near, [], far, RATES.caches)
+    found = rates(near, [], far, 1 << 23)
     in_cache = replace(found, gather=replace(found.gather, far=FarRates()))
     for each, measured in ((in_cache, near), (found, far)):
         for sample in measured:
@@ -239,7 +240,7 @@ def quick(monkeypatch):
         "_NEAR_DOCUMENTS": (60, 100),
         "_FAR_BYTES": 1 << 20,
         "_FAR_CANDIDATES": (20, 100),
-        "_KEPT": (50, 100),
+        "_KEPT": ((10, 50), (50, 100)),
     }.items():
         monkeypatch.setattr(measuring, name, value)
 
