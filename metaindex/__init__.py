@@ -10,7 +10,6 @@ from metaindex.index import MetaIndex
 from metaindex.nesting import nest
 from metaindex.planning.plan import Coarse, Exact, Plan, Stage
 from metaindex.result import Document, SearchResult
-from metaindex.tuning import Tuning
 from metaindex.types import Budget, Levels
 
 __version__ = "0.1.0"
@@ -26,7 +25,6 @@ __all__ = [
     "Plan",
     "SearchResult",
     "Stage",
-    "Tuning",
     "WhyNot",
     "nest",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,10 @@ from metaindex.storage.repair import Repair, repair
 from metaindex.storage.schema import Schema
 from metaindex.storage.store import Store
 from metaindex.storage.verify import Verification
-from metaindex.tuning import Tuning
-from metaindex.tuning.clock import Clock, Progress
-from metaindex.tuning.request import Request
-from metaindex.tuning.tune import tune
 from metaindex.types import Levels
+
+if TYPE_CHECKING:
+    from metaindex.tuning import Tuning
 
 
 def built_in_scorers(residency: Residency | None = None) -> Registry:
@@ -345,7 +344,7 @@ class MetaIndex:
         batch: int = 32,
         seconds: float = 300.0,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Callable[[float, str], None] | None = None,
         scorer: str = "auto",
     ) -> Tuning:
         """The cheapest plan that finds what the exact search finds; print the result for the plans that were measured.
@@ -367,6 +366,10 @@ class MetaIndex:
         Raises:
             ValueError: too few queries, or an argument out of bounds. Else as ``search``.
         """
+        from metaindex.tuning.clock import Clock  # a search needs nothing of this
+        from metaindex.tuning.request import Request
+        from metaindex.tuning.tune import tune
+
         asked = Request.of(k, recall, objective, qrels, plans, coarse, batch, seed)
         clock = Clock(seconds, progress)
         search = self._searches.prepare(queries, scorer, filter)
@@ -388,7 +391,7 @@ class MetaIndex:
         Raises:
             PlanError: no search of this index could run it. ReadOnlyError: the index was opened for reading.
         """
-        plan = as_plan(plan.plan if isinstance(plan, Tuning) else plan)
+        plan = as_plan(plan)
         if plan is not None:
             self._searches.check_default(plan)
         with self._store.transaction() as transaction:

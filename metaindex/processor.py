@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -68,6 +67,8 @@ def lines(path: str | Path) -> list[str]:
 
 def output(*command: str) -> str:
     """What a command prints, stripped; nothing where it fails."""
+    import subprocess  # not for every import of metaindex
+
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

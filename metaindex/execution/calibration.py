@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from metaindex.checks import usable_cores
 from metaindex.planning.cost import FarRates, LaneRates, OperationRates, Rates, Threads
-from metaindex.processor import caches, cpu_flags, cpu_model
 
 _VERSION = 1
 Measured = Mapping[tuple[str, str], Rates]
@@ -30,6 +27,10 @@ def folder() -> Path:
 
 def machine() -> dict[str, Any]:
     """What rates hold for: this processor, as many cores of it, and this version of the package."""
+    from importlib import metadata  # some sixty modules, for those only who calibrated
+
+    from metaindex.processor import caches, cpu_flags, cpu_model
+
     try:
         package = metadata.version("metaindex")
     except metadata.PackageNotFoundError:
@@ -40,6 +41,8 @@ def machine() -> dict[str, Any]:
 
 def path() -> Path:
     """The file for this machine."""
+    import hashlib
+
     key = hashlib.sha256(json.dumps(machine(), sort_keys=True).encode()).hexdigest()[:16]
     return folder() / f"calibration-{key}.json"
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from metaindex.execution import executor
 from metaindex.execution.executor import Search
 from metaindex.planning.plan import Step
+from metaindex.tuning.outcome import Objective
 from metaindex.types import Budget
-
-Objective = Literal["latency", "throughput", "bytes"]
 
 _CALLS = 7
 _ENOUGH = 0.15  # seconds of calls, after which the median of two will do

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from metaindex.planning.plan import Plan
 from metaindex.planning.size import human
-from metaindex.tuning.costs import Objective
+
+Objective = Literal["latency", "throughput", "bytes"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from metaindex.checks import integer
 from metaindex.planning.choose import as_plan
 from metaindex.planning.plan import Coarse, Plan
-from metaindex.tuning.costs import Objective
+from metaindex.tuning.outcome import Objective
 
 _OBJECTIVES = ("latency", "throughput", "bytes")
 

@@ -111,6 +111,7 @@ def test_its_plan_becomes_the_default():
     tuning = made.tune(QUERIES, k=5, recall=0.7, objective="bytes")
     made.set_default(tuning)
     assert made.default_plan == tuning.plan
+    assert made.search(QUERIES[0], 5, plan=tuning).plan == made.search(QUERIES[0], 5).plan
     assert made.search(QUERIES[0], 5).plan == made.search(QUERIES[0], 5, plan=tuning.plan).plan
     again = made.tune(QUERIES, k=5, recall=0.7, objective="bytes")  # against everything, not against the default plan
     assert [run.quality for run in again.runs] == [run.quality for run in tuning.runs]
