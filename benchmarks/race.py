@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import problem as problems
 from benchmarks.cases import CASES, Case
 from benchmarks.contestant import Contestant, Search
-from metaindex.bench.timing import interleave
+from metaindex.timing import interleave
 
 # In the order of preparation: one that is known to crash comes first, so that little is prepared twice.
 MODULES = (

@@ -5,10 +5,11 @@ says. Importing this package needs numpy only.
 """
 
 from metaindex.errors import MetaIndexError
-from metaindex.index import Document, MetaIndex
+from metaindex.execution.why_not import WhyNot
+from metaindex.index import MetaIndex
 from metaindex.nesting import nest
 from metaindex.planning.plan import Coarse, Exact, Plan, Stage
-from metaindex.result import SearchResult
+from metaindex.result import Document, SearchResult
 from metaindex.types import Budget, Levels
 
 __version__ = "0.1.0"
@@ -24,5 +25,6 @@ __all__ = [
     "Plan",
     "SearchResult",
     "Stage",
+    "WhyNot",
     "nest",
 ]

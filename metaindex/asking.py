@@ -13,8 +13,9 @@ from metaindex import door
 from metaindex.checks import integer
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
-from metaindex.errors import UnknownIdError
+from metaindex.errors import ShapeError, UnknownIdError
 from metaindex.execution import executor
+from metaindex.execution.why_not import WhyNot, why_not
 from metaindex.planning.choose import as_plan, chosen_plan
 from metaindex.planning.plan import Plan, Step
 from metaindex.result import SearchResult
@@ -66,18 +67,23 @@ class Searches:
         return rows[rows >= 0]
 
     def budget(self, search: executor.Search, budget: int | tuple[int, int] | None) -> Budget:
-        resolved = Budget.resolve(budget, *_sides(search, named(budget, None)))
+        resolved = Budget.resolve(budget, *sides(search, named(budget, None)))
         self._warn_if_truncated(search, resolved.r_c)
         return resolved
 
-    def steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
+    def steps(
+        self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int, *, default: bool = True
+    ) -> tuple[Plan, tuple[Step, ...]]:
+        """The plan that these arguments mean, and its stages as numbers; ``default``: the index's own where they name none."""
         plan = as_plan(plan)
-        sides = _sides(search, named(budget, plan))
-        resolved = None if budget is None else Budget.resolve(budget, *sides)
+        if default and plan is None and budget is None and candidates is None:
+            plan = default_plan(search.schema, k)
+        both = sides(search, named(budget, plan))
+        resolved = None if budget is None else Budget.resolve(budget, *both)
         if candidates is not None:
             candidates = integer("candidates", candidates, least=k)
         chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
-        steps = chosen.steps(*sides, k)
+        steps = chosen.steps(*both, k)
         self._warn_if_truncated(search, min(step.budget.r_c for step in steps))
         return chosen, steps
 
@@ -89,6 +95,19 @@ class Searches:
                 "random; order them with metaindex.nest first",
                 stacklevel=4,
             )
+
+    def why_not(self, query: Any, id: Any, budget: Any, candidates: Any, plan: Any, k: int, filter: Any, scorer: str) -> WhyNot:
+        search = self.prepare(query, scorer, filter)
+        if len(search.queries) != 1:
+            raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
+        chosen, steps = self.steps(search, budget, candidates, plan, k)
+        ids = door.ids([id], "id", search.schema.id_kind)
+        (row,) = self._store.locate(search.snapshot, ids).tolist()
+        (name,) = ids.tolist()
+        if row >= 0:
+            return why_not(search, steps, k, name, row)
+        removed_by = self._store.removed_by(search.snapshot, name)
+        return WhyNot(name, "unknown" if removed_by is None else "removed", k, str(chosen), removed_by=removed_by)
 
     def candidate_rows(self, search: executor.Search, ids: Any, argument: str) -> NDArray[np.int64]:
         lists = door.id_lists(ids, len(search.queries), argument, search.schema.id_kind)
@@ -105,6 +124,17 @@ class Searches:
             rows = rows[~missing]
         return rows
 
+    def check_default(self, plan: Plan) -> None:
+        """Raises PlanError: no search of this index could run ``plan``."""
+        search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")
+        plan.steps(*sides(search, plan.reach), 1)
+
+
+def default_plan(schema: Schema, k: int) -> Plan | None:
+    """The index's default plan, where its stages keep enough documents for ``k`` hits."""
+    plan = None if schema.default_plan is None else Plan.parse(schema.default_plan)
+    return plan if plan is not None and plan.most_hits >= k else None
+
 
 def named(budget: Any, plan: Plan | None) -> Budget:
     """The largest numbers of tokens that a search's arguments name; 0 where they name none."""
@@ -115,7 +145,7 @@ def named(budget: Any, plan: Plan | None) -> Budget:
     return Budget(0, 0)
 
 
-def _sides(search: executor.Search, named: Budget) -> tuple[int, int]:
+def sides(search: executor.Search, named: Budget) -> tuple[int, int]:
     """R and T that budgets are held against. What the index was not told, it can't hold against anybody."""
     query_tokens = search.schema.query_tokens or max(search.queries.parts.codes.shape[1], named.r_q)
     tokens = search.snapshot.levels.tokens

@@ -28,6 +28,13 @@ def integer(name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
     return number
 
 
+def ignores(missing: str) -> bool:
+    """What a ``missing`` argument says. Raises ValueError."""
+    if missing not in ("raise", "ignore"):
+        raise ValueError(f"missing: expected 'raise' or 'ignore', got {missing!r}")
+    return missing == "ignore"
+
+
 def is_torch(value: Any) -> bool:
     """Whether ``value`` is a torch tensor, told by its class: torch is optional and slow to import."""
     return any(base.__module__.split(".")[0] == "torch" and base.__name__ == "Tensor" for base in type(value).__mro__)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaindex import door, options
 from metaindex.asking import Searches, result, unknown
-from metaindex.checks import integer
+from metaindex.checks import ignores, integer
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
 from metaindex.device.residency import Residency
@@ -23,13 +23,14 @@ from metaindex.execution import executor
 from metaindex.execution.captured import CapturedSearch, captured
 from metaindex.execution.explain import Explanation, explain
 from metaindex.execution.sample import compared
+from metaindex.execution.why_not import WhyNot
 from metaindex.execution.windows import tokens_at
 from metaindex.ingest import ingest
 from metaindex.planning.choose import as_plan
-from metaindex.planning.plan import Plan
+from metaindex.planning.plan import Coarse, Plan
 from metaindex.planning.preview import PlannedSearch
 from metaindex.planning.size import SizeEstimate, estimate, human
-from metaindex.result import SearchResult
+from metaindex.result import Document, SearchResult
 from metaindex.scoring.cpu import CpuScorer
 from metaindex.scoring.cuda import CudaScorer
 from metaindex.scoring.reference import ReferenceScorer
@@ -40,14 +41,8 @@ from metaindex.storage.store import Store
 from metaindex.storage.verify import Verification
 from metaindex.types import Levels
 
-
-@dataclass(frozen=True, eq=False)
-class Document:
-    """A stored document: its ``tokens`` float32 [t, d] as the codec kept them, and its metadata."""
-
-    id: Any
-    tokens: NDArray[np.float32]
-    metadata: dict[str, Any] | None
+if TYPE_CHECKING:
+    from metaindex.tuning import Tuning
 
 
 def built_in_scorers(residency: Residency | None = None) -> Registry:
@@ -201,7 +196,7 @@ class MetaIndex:
             UnknownIdError (a KeyError): an id is unknown, unless ``missing="ignore"``; nothing is removed then.
             ValueError: both ids and filter, or neither. FilterError, ShapeError: the filter does not fit.
         """
-        ignore = _ignores(missing)
+        ignore = ignores(missing)
         if (ids is None) == (filter is None):
             raise ValueError(f"ids, filter: expected one of them, got {'neither' if ids is None else 'both'}")
         with self._store.transaction() as transaction:
@@ -254,8 +249,9 @@ class MetaIndex:
         Args:
             queries: one query [R, d], a batch [B, R, d], or a list of [r_i, d].
             k: hits per query; where there are fewer, the rest is -inf and -1 (``None`` for text ids).
-            budget: ``(r_q, r_c)``, or one number for both sides, cut to each; everything by default. What has fewer tokens than
-                the budget uses all it has.
+            budget: ``(r_q, r_c)``, or one number for both sides, cut to each. What has fewer tokens than the budget uses all it
+                has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one whose stages keep
+                at least ``k`` documents; else everything is compared.
             candidates: let a scan of level 0 propose so many documents, and rank those at the budget.
             filter: which documents to search among; applied before scoring. Ids; a boolean mask with one entry for each
                 document in the order of iteration; or a dict of metadata fields, see below, such as
@@ -264,7 +260,8 @@ class MetaIndex:
             scorer: "auto" takes the first scorer that can; a name takes that one or raises BackendError.
 
         Returns:
-            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan.
+            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan, the
+            default one included; ``exact`` tells.
 
         A dict as filter lets documents through that meet all of its entries. A value means ``$eq``; operators are ``$eq $ne $gt
         $gte $lt $lte $in $nin``, and ``$and`` and ``$or`` with lists of dicts. They work as in MongoDB: numbers compare with
@@ -299,7 +296,7 @@ class MetaIndex:
         search = self._searches.prepare(queries, scorer)
         rows = self._searches.candidate_rows(search, candidate_ids, "candidate_ids")
         k = max(rows.shape[1], 1) if k is None else integer("k", k)
-        chosen, steps = self._searches.steps(search, budget, None, None, k)
+        chosen, steps = self._searches.steps(search, budget, None, None, k, default=False)
         return result(search, executor.run(search, steps, k, rows), chosen, queries)
 
     def score(self, queries: Any, ids: Any, budget: int | tuple[int, int] | None = None, *, scorer: str = "auto") -> Any:
@@ -333,6 +330,74 @@ class MetaIndex:
         chosen, steps = self._searches.steps(search, budget, candidates, plan, integer("k", k))
         return PlannedSearch(chosen, queries, tuple(executor.preview(search, steps)))
 
+    def tune(
+        self,
+        queries: Any,
+        k: int = 10,
+        recall: float = 0.99,
+        objective: str = "latency",
+        *,
+        qrels: Sequence[Mapping[Any, float]] | None = None,
+        budget: int | tuple[int, int] | None = None,
+        plans: Iterable[Plan | str] | None = None,
+        coarse: Iterable[Coarse] | None = None,
+        filter: Any = None,
+        batch: int = 32,
+        seconds: float = 300.0,
+        seed: int = 0,
+        progress: Callable[[float, str], None] | None = None,
+        scorer: str = "auto",
+    ) -> Tuning:
+        """The cheapest plan that finds what the exact search finds; print the result for the plans that were measured.
+
+        Half of the queries train: they tell where in each stage the right documents stand, from which plans are chosen in
+        numbers. The other half is held out: on it the best plans are measured, and the cheapest that reaches the target is
+        taken. ``set_default(tuning)`` makes it the plan of this index's searches.
+
+        Args:
+            queries: at least 20, as in ``search``, and like those to come; some 200 or more tell a recall of 0.99 from 0.98.
+            recall: the least mean recall@k against the exact result at ``budget`` (everything, by default), counted by score.
+            objective: "latency", the time of single queries; "throughput", of batches of ``batch``; "bytes" read per query.
+            qrels: for each query the gains of its relevant documents by id. The target is then the share ``recall`` of the
+                mean nDCG@k of the exact search.
+            plans: more plans to measure. coarse: coarse stages to try first, with their parameters.
+            seconds: about how long this may take. progress: called with the share that is done and what comes next.
+            seed: which queries train. The same seed gives the same plans to choose from, but for what depends on time.
+
+        Raises:
+            ValueError: too few queries, or an argument out of bounds. Else as ``search``.
+        """
+        from metaindex.tuning.clock import Clock  # a search needs nothing of this
+        from metaindex.tuning.request import Request
+        from metaindex.tuning.tune import tune
+
+        asked = Request.of(k, recall, objective, qrels, plans, coarse, batch, seed)
+        clock = Clock(seconds, progress)
+        search = self._searches.prepare(queries, scorer, filter)
+        return tune(self._searches, search, self._searches.budget(search, budget), asked, clock)
+
+    @property
+    def default_plan(self) -> Plan | None:
+        """The plan of searches that name neither budget, candidates nor plan; ``None``: they compare everything. May be set."""
+        text = self._store.schema.default_plan
+        return None if text is None else Plan.parse(text)
+
+    @default_plan.setter
+    def default_plan(self, plan: Plan | PlannedSearch | Tuning | str | None) -> None:
+        self.set_default(plan)
+
+    def set_default(self, plan: Plan | PlannedSearch | Tuning | str | None) -> None:
+        """Make ``plan``, or that of a tuning, the index's ``default_plan``, in one commit; ``None`` takes it away.
+
+        Raises:
+            PlanError: no search of this index could run it. ReadOnlyError: the index was opened for reading.
+        """
+        plan = as_plan(plan)
+        if plan is not None:
+            self._searches.check_default(plan)
+        with self._store.transaction() as transaction:
+            transaction.set_schema(replace(transaction.schema, default_plan=None if plan is None else str(plan)))
+
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
         """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,
         their similarities, and how the score builds up by budget.
@@ -347,6 +412,27 @@ class MetaIndex:
         tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
         document = tokens_at(search.snapshot, int(row), search.codec)
         return explain(id, tokens, document, search.snapshot.levels, self._searches.budget(search, budget))
+
+    def why_not(
+        self,
+        query: Any,
+        id: Any,
+        plan: Plan | PlannedSearch | str | None = None,
+        k: int = 10,
+        *,
+        budget: int | tuple[int, int] | None = None,
+        candidates: int | None = None,
+        filter: Any = None,
+        scorer: str = "auto",
+    ) -> WhyNot:
+        """What becomes of the document ``id`` when one query [R, d] is searched with these arguments: found, lost at a stage,
+        filtered out, removed or unknown; its rank, score and margin in each stage, and its rank in the exact result. This
+        takes as long as an exact search. In a batch, scores may differ by rounding from those of the query alone.
+
+        Raises:
+            ShapeError: more than one query. Else as ``search``.
+        """
+        return self._searches.why_not(query, id, budget, candidates, plan, integer("k", k), filter, scorer)
 
     def capture(
         self,
@@ -378,7 +464,7 @@ class MetaIndex:
         Raises:
             UnknownIdError: an id is unknown; with ``missing="ignore"`` it is left out.
         """
-        ignore = _ignores(missing)
+        ignore = ignores(missing)
         snapshot = self._store.snapshot
         schema = self._store.schema
         names = door.ids(ids, kind=schema.id_kind)
@@ -436,7 +522,7 @@ class MetaIndex:
 
     @property
     def schema(self) -> Schema:
-        """What the index takes: d, T, R, levels, codec, nested, normalize."""
+        """What the index takes: d, T, R, levels, codec, nested, normalize, and its default plan as text."""
         return self._store.schema
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -512,9 +598,3 @@ class MetaIndex:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _ignores(missing: str) -> bool:
-    if missing not in ("raise", "ignore"):
-        raise ValueError(f"missing: expected 'raise' or 'ignore', got {missing!r}")
-    return missing == "ignore"

@@ -1,4 +1,4 @@
-"""What a search answers with: hits, and what they cost."""
+"""What an index answers with: documents, and hits with what they cost."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True, eq=False)
+class Document:
+    """A stored document: its ``tokens`` float32 [t, d] as the codec kept them, and its metadata."""
+
+    id: Any
+    tokens: Any
+    metadata: dict[str, Any] | None
+
+
 @dataclass(frozen=True)
 class StageStats:
     """What one stage of a search did, summed over the batch of queries.
 
     ``rows``: query-document comparisons. ``bytes``: document bytes read; a scan reads each document once for the whole batch.
-    ``scorer``: which scorer ran it, ``why`` it was chosen. ``seconds``: wall-clock time.
+    ``scorer``: which scorer ran it, ``why`` it was chosen. ``seconds``: wall-clock time. ``predicted``: the seconds that it
+    should have taken, where ``metaindex doctor --calibrate`` has measured this machine.
     """
 
     stage: str
@@ -21,11 +31,13 @@ class StageStats:
     scorer: str
     why: str
     seconds: float
+    predicted: float | None = None
 
     def __str__(self) -> str:
+        predicted = "" if self.predicted is None else f"({1e3 * self.predicted:.2f} predicted)  "
         return (
             f"{self.stage:<16} {self.rows:>12,} rows {self.bytes:>16,} bytes {1e3 * self.seconds:>9.2f} ms  "
-            f"{self.scorer} ({self.why})"
+            f"{predicted}{self.scorer} ({self.why})"
         )
 
 

@@ -31,3 +31,7 @@ def score_tolerance(expected: NDArray) -> dict[str, float]:
 BENCH_FLOAT32 = 1e-5
 # bench: int8 scores against float64 on the original vectors, relative; 16 dimensions average little of the rounding away.
 BENCH_INT8 = 5e-2
+# Stage times that exact rates made, from fitted rates: those of memory are tried 15 % apart, and several explain the same.
+FITTED_TIME = 0.1
+# The same of threads, whose speeds are tried about 25 % apart.
+FITTED_THREADS = 0.2

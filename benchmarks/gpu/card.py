@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from metaindex.bench.timing import wall_seconds
+from metaindex.timing import wall_seconds
 
 Call = Callable[[], Any]
 _FLUSHES = 4  # this many times its size is written over the L2 cache, whose sets don't fill evenly

@@ -19,7 +19,7 @@ from benchmarks.gpu.contestant import Entry, GpuContestant
 from benchmarks.gpu.problem import Answer
 from benchmarks.problem import Errors
 from benchmarks.race import verdict
-from metaindex.bench.timing import interleave
+from metaindex.timing import interleave
 
 GRAPH = "the graph of "
 """Before a contestant's name in the mark: only its graph is at work."""

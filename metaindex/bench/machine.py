@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from importlib import metadata
@@ -14,15 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metaindex.checks import usable_cores
-
-# The instruction sets that scorers, ours and others', choose their code by.
-# fmt: off
-SCORING_FLAGS = (
-    "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
-    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
-    "asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme",
-)
-# fmt: on
+from metaindex.processor import caches, cpu_flags, cpu_model, lines, output
 
 PACKAGES = ("metaindex", "numpy", "safetensors")
 
@@ -56,35 +46,6 @@ def run_record(
     }
 
 
-def cpu_model() -> str:
-    for line in _lines("/proc/cpuinfo"):
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model", "Hardware"):
-            return value.strip()
-    if sys.platform == "darwin":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
-    return platform.processor() or platform.machine()
-
-
-def cpu_flags() -> list[str]:
-    """Those of ``SCORING_FLAGS`` that the processor and the operating system offer."""
-    for line in _lines("/proc/cpuinfo"):
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            offered = set(value.split())
-            return [flag for flag in SCORING_FLAGS if flag in offered]
-    return []
-
-
-def caches() -> dict[str, str]:
-    """The first core's caches by level, as the system words them: ``{"L1 Data": "48K", "L3 Unified": "32768K"}``."""
-    found = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        level, kind, size = (" ".join(_lines(folder / name)).strip() for name in ("level", "type", "size"))
-        found[f"L{level} {kind}"] = size
-    return found
-
-
 def memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -94,14 +55,14 @@ def memory_bytes() -> int | None:
 
 def huge_pages() -> str:
     """The mode of transparent huge pages: always, madvise, never, or unknown."""
-    text = " ".join(_lines("/sys/kernel/mm/transparent_hugepage/enabled"))
+    text = " ".join(lines("/sys/kernel/mm/transparent_hugepage/enabled"))
     return text.partition("[")[2].partition("]")[0] or "unknown"
 
 
 def compiler_version() -> str | None:
     for compiler in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
         if shutil.which(compiler):
-            return (_output(compiler, "--version") or compiler).splitlines()[0]
+            return (output(compiler, "--version") or compiler).splitlines()[0]
     return None
 
 
@@ -120,23 +81,8 @@ def git_commit(repository: Path | None) -> str | None:
     """The checked-out commit, with ``+changes`` where tracked files differ from it; ``None`` outside a repository."""
     if repository is None:
         return None
-    commit = _output("git", "-C", str(repository), "rev-parse", "HEAD")
+    commit = output("git", "-C", str(repository), "rev-parse", "HEAD")
     if not commit:
         return None
-    changed = _output("git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no")
+    changed = output("git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no")
     return commit + ("+changes" if changed else "")
-
-
-def _lines(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _output(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,26 @@ from metaindex.types import Levels
 
 _LARGEST = 2**63 - 1
 
+QUERIES = ".npy, .npz or .safetensors with [B, R, d] or [R, d]"
 FILTER = 'metadata fields, such as \'{"lang": "en", "year": {"$gte": 2020}}\''
+
+
+def add_search(command: ArgumentParser) -> None:
+    """The options that say how to search."""
+    command.add_argument("-k", type=count, default=10)
+    command.add_argument("--budget", type=budget, help="r_q,r_c or one number; by default the index's plan, else everything")
+    command.add_argument("--candidates", type=count, help="how many documents a scan of level 0 proposes")
+    command.add_argument("--filter", type=json_object, metavar="JSON", help=FILTER)
+    command.add_argument("--plan", type=plan, help='stages such as "(1,1)>4000 (4,8)>400 (16,64)"')
+    command.set_defaults(refuse=command.error)
+
+
+def refuse_what_does_not_fit(options: Namespace) -> None:
+    """Options of ``add_search`` that don't go together, before any work."""
+    if options.plan is not None and (options.budget is not None or options.candidates is not None):
+        options.refuse("--plan: a plan sets budgets and candidates itself; give it without --budget and --candidates")
+    if options.candidates is not None and options.candidates < options.k:
+        options.refuse(f"--candidates: expected at least k = {options.k}, got {options.candidates}")
 
 
 def count(text: str) -> int:
@@ -23,19 +42,29 @@ def count(text: str) -> int:
     return _integer(text, 1)
 
 
+def counts(text: str) -> list[int]:
+    """Integers of at least 1 separated by commas, each once."""
+    return list(dict.fromkeys(_numbers(text, "integers of at least 1 separated by commas")))
+
+
 def from_zero(text: str) -> int:
     """An integer of at least 0."""
     return _integer(text, 0)
 
 
+def fraction(text: str) -> float:
+    """A number from 0 to 1, both allowed."""
+    return 0.0 if text.strip() in ("0", "0.0") else share(text)
+
+
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """A number above 0 and at most 1."""
     try:
         number = float(text)
     except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+        number = 0.0
+    if not 0 < number <= 1:
+        raise ArgumentTypeError(f"expected a number above 0 and at most 1, got {text!r}")
     return number
 
 

@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
     data.add_argument("--queries", type=arguments.count, default=50, metavar="B", help="how many queries (50)")
     data.add_argument("--seed", type=arguments.from_zero, default=0)
     data.add_argument(
-        "--difficulty", type=arguments.share, default=0.45, help="from 0 to 1: how much first tokens leave out (0.45)"
+        "--difficulty", type=arguments.fraction, default=0.45, help="from 0 to 1: how much first tokens leave out (0.45)"
     )
     stored = sweep.add_argument_group("or stored vectors")
     stored.add_argument("--index", metavar="PATH", help="an index instead of synthetic vectors")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.bench.timing import interleave
+from metaindex.timing import interleave
 from metaindex.evaluation import ndcg_at_k, recall_at_k
 from metaindex.index import MetaIndex
 

@@ -1,4 +1,4 @@
-"""``search``, ``explain``, ``info`` and ``estimate``: what an index answers from the command line."""
+"""``search``, ``info`` and ``estimate``: what an index answers from the command line."""
 
 from __future__ import annotations
 
@@ -14,28 +14,15 @@ from metaindex.index import MetaIndex
 from metaindex.planning.size import human
 
 _PLACES = {"ram": "in memory", "disk": "on disk"}
-_QUERIES = ".npy, .npz or .safetensors with [B, R, d] or [R, d]"
 
 
 def add_parser(commands: Any) -> None:
     search = commands.add_parser("search", help="search an index with a file of query vectors")
     search.add_argument("index")
-    search.add_argument("queries", help=_QUERIES)
-    search.add_argument("-k", type=arguments.count, default=10)
-    search.add_argument("--budget", type=arguments.budget, help="r_q,r_c or one number; everything by default")
-    search.add_argument("--candidates", type=arguments.count, help="how many documents a scan of level 0 proposes")
-    search.add_argument("--filter", type=arguments.json_object, metavar="JSON", help=arguments.FILTER)
-    search.add_argument("--plan", type=arguments.plan, help='stages such as "(1,1)>4000 (4,8)>400 (16,64)"')
+    search.add_argument("queries", help=arguments.QUERIES)
+    arguments.add_search(search)
     search.add_argument("--scorer", default="auto")
-    search.set_defaults(run=_search, refuse=search.error)
-
-    explain = commands.add_parser("explain", help="why a document scored what it did")
-    explain.add_argument("index")
-    explain.add_argument("queries", help=_QUERIES)
-    explain.add_argument("id")
-    explain.add_argument("--query", type=arguments.from_zero, default=0, metavar="N", help="which query of the file, from 0")
-    explain.add_argument("--budget", type=arguments.budget)
-    explain.set_defaults(run=_explain)
+    search.set_defaults(run=_search)
 
     info = commands.add_parser("info", help="what an index holds and how large it is")
     info.add_argument("index")
@@ -48,15 +35,12 @@ def add_parser(commands: Any) -> None:
     estimate.add_argument("--codec", choices=list(CODECS), default="float16")
     estimate.set_defaults(run=_estimate)
 
-    for command in (search, explain, info, estimate):
+    for command in (search, info, estimate):
         command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _search(options: argparse.Namespace) -> int:
-    if options.plan is not None and (options.budget is not None or options.candidates is not None):
-        options.refuse("--plan: a plan sets budgets and candidates itself; give it without --budget and --candidates")
-    if options.candidates is not None and options.candidates < options.k:
-        options.refuse(f"--candidates: expected at least k = {options.k}, got {options.candidates}")
+    arguments.refuse_what_does_not_fit(options)
     with MetaIndex.open(options.index) as index:
         result = index.search(
             vectors.read_queries(options.queries),
@@ -81,21 +65,6 @@ def _search(options: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(options: argparse.Namespace) -> int:
-    with MetaIndex.open(options.index) as index:
-        queries = vectors.read_queries(options.queries)
-        if options.query >= len(queries):
-            raise ValueError(f"--query: expected less than {len(queries)}, how many queries there are, got {options.query}")
-        found = index.explain(queries[options.query], arguments.document_id(options.id, index.schema.id_kind), options.budget)
-    if options.json:
-        build_up = [{"budget": list(budget), "score": score} for budget, score in found.build_up]
-        chosen = {"tokens": found.tokens.tolist(), "similarities": found.similarities.tolist()}
-        print(json_text({"id": found.id, "budget": list(found.budget), "score": found.score, **chosen, "build_up": build_up}))
-    else:
-        print(found)
-    return 0
-
-
 def _info(options: argparse.Namespace) -> int:
     with MetaIndex.open(options.index) as index:
         memory = index.memory()
@@ -103,6 +72,8 @@ def _info(options: argparse.Namespace) -> int:
             print(json_text({"schema": json.loads(index.schema.to_json()), "documents": len(index), "memory": memory}))
             return 0
         print(index)
+        if index.default_plan is not None:
+            print(f"  {'default plan':<19}  {index.default_plan}")
     for level in memory["levels"]:
         start, stop = level["tokens"]
         print(f"  tokens {start:>4} to {stop - 1:>4}  {_places(level)}, {level['rows']:,} documents")

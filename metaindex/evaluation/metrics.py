@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Scores nearer than this share of the largest exact score are ties: recall counts either document.
+TIE = 1e-5
+
 
 def ndcg_at_k(
     ranked: Sequence[Sequence[Any]], relevant: Sequence[Mapping[Hashable, float]], k: int = 10

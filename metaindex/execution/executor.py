@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from metaindex.cached import cached_property
 from metaindex.codecs import Codec, codec
-from metaindex.execution import windows
-from metaindex.planning.cost import StageCost, gather_cost, scan_cost
+from metaindex.execution import calibration, windows
+from metaindex.planning.cost import StageCost, StageWork, gather_cost, scan_cost
 from metaindex.planning.plan import Step
 from metaindex.planning.preview import PlannedStage
 from metaindex.result import StageStats
@@ -106,6 +106,35 @@ class Search:
         tokens = round(rows * self.snapshot.stored_tokens(budget.r_c) / max(1, self.snapshot.rows))
         return gather_cost(rows, tokens, budget, self.dim, self.codec.bytes_per_token(self.dim))
 
+    def work(self, step: Step, candidates: tuple[int, ...] | None) -> StageWork:
+        """What the time of a step depends on, for candidates of that shape, (B, C) or (1, C), or a scan. Candidates are taken
+        to be as long as documents are on average."""
+        snapshot, batch, r_c = self.snapshot, len(self.queries), step.budget.r_c
+        per_token, r_q = self.codec.bytes_per_token(self.dim), min(step.budget.r_q, self.queries.parts.codes.shape[1])
+        documents = self.available if candidates is None else candidates[0] * candidates[1]
+        apart = candidates is not None and candidates[0] > 1
+        scans = candidates is None and self.allowed is None
+        stored, share = snapshot.stored_tokens(r_c), documents / max(1, snapshot.rows)
+        return StageWork(
+            scans=scans,
+            queries=batch,
+            query_tokens=r_q,
+            lanes=r_q if apart else batch * r_q,
+            documents=documents,
+            comparisons=documents * (1 if apart else batch),
+            tokens=round(stored * share),
+            pieces=0 if scans else round(snapshot.pieces(r_c) * share),
+            dim=self.dim,
+            nbytes=round(stored * share) * per_token,
+            footprint=stored * per_token,
+            kept=min(step.keep, self.available),
+        )
+
+    def predicted(self, scorer: str, step: Step, candidates: tuple[int, ...] | None) -> float | None:
+        """The seconds that a step should take, where the machine was calibrated and vectors are in memory or mapped."""
+        found = calibration.rates(scorer, self.codec.name) if self.snapshot.memory is None else None
+        return None if found is None else found.seconds(self.work(step, candidates), self.num_threads)
+
     def _tokens(self, rows: NDArray[np.int64], r_c: int) -> int:
         """How many tokens below ``r_c`` the documents at ``rows`` have."""
         if self.snapshot.shortest >= r_c:
@@ -140,10 +169,12 @@ class _Ran:
     scorer: str
     why: str
     seconds: Callable[[], float]
+    predicted: float | None
 
     @property
     def stats(self) -> StageStats:
-        return StageStats(str(self.step), self.cost.rows, self.cost.nbytes, self.scorer, self.why, self.seconds())
+        cost = self.cost
+        return StageStats(str(self.step), cost.rows, cost.nbytes, self.scorer, self.why, self.seconds(), self.predicted)
 
 
 def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.int64] | None = None) -> Found:
@@ -165,6 +196,11 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     return Found(scores, rows, tuple(steps), tuple(map(_total, zip(*batches))))
 
 
+def alone(search: Search, step: Step, candidates: NDArray[np.int64] | None = None) -> Found:
+    """One step by itself: what it keeps, of all documents or of ``candidates``, as ``run`` hands it to the next."""
+    return run(search, [step], min(step.keep, search.available), candidates)
+
+
 def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """The scores float32 [B, C] of the rows [B, C] or [1, C] at one budget; -inf where a row is -1."""
     request = search.request(budget, rows, None)
@@ -180,7 +216,9 @@ def preview(search: Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
         kept = min(step.keep, search.available)
         cost = search.expected_cost(step.budget, kept_before) if number else search.cost(step.budget, candidates)
         scorer, verdicts = search.registry.choose(search.request(step.budget, candidates, kept), search.scorer)
-        yield PlannedStage(step, cost, scorer.name, dict(verdicts)[scorer.name].why)
+        shape = None if candidates is None else candidates.shape
+        predicted = search.predicted(scorer.name, step._replace(keep=kept), shape)
+        yield PlannedStage(step, cost, scorer.name, dict(verdicts)[scorer.name].why, predicted)
         candidates, kept_before = np.zeros((len(search.queries), kept), dtype=np.int64), kept
 
 
@@ -211,7 +249,8 @@ def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:
         cost = search.cost(step.budget, candidates)
     else:
         cost = search.expected_cost(step.budget, candidates.shape[1])
-    return _Ran(scores, rows, step, cost, scorer.name, why, seconds)
+    predicted = search.predicted(scorer.name, step, None if candidates is None else tuple(candidates.shape))
+    return _Ran(scores, rows, step, cost, scorer.name, why, seconds, predicted)
 
 
 def _batches(search: Search, keep: int) -> Iterator[slice]:
@@ -234,4 +273,5 @@ def _total(stages: Sequence[StageStats]) -> StageStats:
         rows=sum(stage.rows for stage in stages),
         bytes=sum(stage.bytes for stage in stages),
         seconds=sum(stage.seconds for stage in stages),
+        predicted=None if stages[0].predicted is None else sum(stage.predicted or 0.0 for stage in stages),
     )

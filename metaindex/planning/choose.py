@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from metaindex.errors import PlanError
 from metaindex.planning.plan import Exact, Plan, Stage
-from metaindex.planning.preview import PlannedSearch
 from metaindex.types import Budget, Levels
 
 
-def as_plan(plan: Plan | PlannedSearch | str | None) -> Plan | None:
-    """A ``plan`` argument as a plan. Raises PlanError where text does not parse, TypeError where it is none."""
-    if isinstance(plan, PlannedSearch):
-        return plan.plan
+def as_plan(plan: Any) -> Plan | None:
+    """A ``plan`` argument as a plan: one itself, what holds one, a planned search or a tuning, or text. Raises PlanError where
+    text does not parse, TypeError where it is none."""
+    plan = getattr(plan, "plan", plan)
     return plan if plan is None or isinstance(plan, Plan) else Plan.parse(plan)
 
 

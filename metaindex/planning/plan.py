@@ -131,6 +131,11 @@ class Plan:
         exact = [stage.source for stage in self.stages if isinstance(stage.source, Exact)]
         return Budget(max(source.r_q or 0 for source in exact), max(source.r_c or 0 for source in exact))
 
+    @property
+    def most_hits(self) -> float:
+        """The most results that this plan can rank: what its stages keep; infinity where one stage ranks everything."""
+        return min((stage.keep for stage in self.stages if stage.keep is not None), default=float("inf"))
+
     def steps(self, query_tokens: int, doc_tokens: int, k: int) -> tuple[Step, ...]:
         """The stages for queries of ``query_tokens``, documents of ``doc_tokens`` and ``k`` results.
 

@@ -11,15 +11,19 @@ from metaindex.planning.size import human
 
 @dataclass(frozen=True)
 class PlannedStage:
+    """One stage of a search to come; ``seconds`` that it should take, ``None`` where the machine was not calibrated."""
+
     step: Step
     cost: StageCost
     scorer: str
     why: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class PlannedSearch:
-    """A plan with the rows, bytes and scorer of each stage, for a batch of ``queries``; ``search(plan=...)`` takes it too."""
+    """A plan with the rows, bytes and scorer of each stage, and its time where the machine was calibrated, for a batch of
+    ``queries``; ``search(plan=...)`` takes it too."""
 
     plan: Plan
     queries: int
@@ -29,8 +33,9 @@ class PlannedSearch:
         lines = [f"{self.plan}   {self.queries} {'query' if self.queries == 1 else 'queries'}"]
         for stage in self.stages:
             cost = stage.cost
+            time = "" if stage.seconds is None else f"{1e3 * stage.seconds:>10.3f} ms"
             lines.append(
-                f"  {stage.step!s:<18} {cost.rows:>14,} rows {human(cost.nbytes):>11} {cost.flop / 1e9:>10.3f} GFLOP  "
+                f"  {stage.step!s:<18} {cost.rows:>14,} rows {human(cost.nbytes):>11} {cost.flop / 1e9:>10.3f} GFLOP{time}  "
                 f"{stage.scorer} ({stage.why})"
             )
         return "\n".join(lines)

@@ -323,6 +323,12 @@ class Catalog:
             found.update(self._run(sql, (*asked, commit, commit)))
         return found
 
+    def removed_by(self, id_: int | str, commit: int) -> int | None:
+        """The last commit, up to ``commit``, that removed a document of that id; ``None`` where the catalog knows of none."""
+        sql = "SELECT MAX(removed) FROM documents WHERE removed IS NOT NULL AND removed <= ? AND id = ?"
+        number: int | None = self._run(sql, (commit, id_))[0][0]
+        return number
+
     def drop_history(self, oldest: int) -> int:
         """Forget what no snapshot from commit ``oldest`` on can see, and count it. No segment may hold a document that goes."""
         gone = (

@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 MOST_LEVELS = 99
 MOST_FIELDS = 32
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # what may stand in the text of the catalog's SQL
+_PLAN = re.compile(r"[A-Za-z0-9_(),*=> ]{1,1000}")  # what plans are written with; planning reads them
 MOST_DIMENSIONS = 1 << 17  # sums of int8 products stay within 32 bits
 IdKind = Literal["int", "text"]
 
@@ -28,7 +29,7 @@ class Schema:
     ``dim`` is d, ``None`` until known. ``doc_tokens`` is T where it is fixed; ``None`` lets longer documents add levels.
     ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
     ``None`` when nobody said. ``id_kind`` is ``None`` until the first document. ``fields`` are the metadata fields
-    that have an index.
+    that have an index. ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything.
     """
 
     dim: int | None
@@ -41,6 +42,7 @@ class Schema:
     id_kind: IdKind | None = None
     fields: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
+    default_plan: str | None = None
 
     def __post_init__(self) -> None:
         for name, (good, expected) in _checks(self).items():
@@ -49,6 +51,8 @@ class Schema:
 
     def to_json(self) -> str:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.default_plan is None:
+            del fields["default_plan"]  # readers from before there were default plans read an index without one
         return json.dumps({**fields, "levels": list(self.levels.edges)})
 
     @classmethod
@@ -83,12 +87,17 @@ def _checks(schema: Schema) -> dict[str, tuple[bool, str]]:
         "normalize": (isinstance(schema.normalize, bool), "True or False"),
         "id_kind": (schema.id_kind in (None, "int", "text"), "int or text"),
         "fields": (_are_fields(schema.fields), f"at most {MOST_FIELDS} different names of letters, digits and underscores"),
+        "default_plan": (_is_plan(schema.default_plan), "the text of a plan, at most 1,000 characters"),
         "format_version": (schema.format_version == FORMAT_VERSION, str(FORMAT_VERSION)),
     }
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+
+
+def _is_plan(text: Any) -> bool:
+    return text is None or (isinstance(text, str) and _PLAN.fullmatch(text) is not None)
 
 
 def _are_fields(names: Any) -> bool:

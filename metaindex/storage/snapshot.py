@@ -106,6 +106,10 @@ class Snapshot:
             if level.start < r_c
         )
 
+    def pieces(self, r_c: int) -> int:
+        """How many levels a scan at ``r_c`` reads documents from, counted over all documents."""
+        return sum(level.rows for segment in self.segments for level in segment.levels if level.start < r_c)
+
     def place(self, row: int) -> tuple[Segment, int]:
         """The segment that holds ``row``, and the row within it."""
         at = int(np.searchsorted(self.first_rows, row, side="right")) - 1

@@ -294,6 +294,13 @@ class Store:
                 f"catalog.sqlite: metadata is no JSON ({error}); restore it from a copy, or repair it"
             ) from None
 
+    def removed_by(self, snapshot: Snapshot, id_: int | str) -> int | None:
+        """The commit that removed the document of that id, as ``snapshot`` knows it; ``None`` where none was, or since a
+        compaction forgot it. Takes time for every removed document."""
+        self._now()
+        self._check_inherited(snapshot)
+        return self._catalog.removed_by(id_, snapshot.number)
+
     def matching(self, snapshot: Snapshot, condition: Condition) -> NDArray[np.int64]:
         """The rows, rising, of the documents in ``snapshot`` whose metadata meet ``condition``; not to be written to.
 

@@ -45,6 +45,9 @@ COUNTERS = ("commit", "next_segment", "next_sequence", "next_id")
 KEYS = {*("dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "normalize", "id_kind", "fields", "format_version")}
 
 
+PLAN = re.compile(r"[A-Za-z0-9_(),*=> ]{1,1000}")
+
+
 class DamagedError(Exception):
     """This is no sound index of format 1."""
 
@@ -181,7 +184,9 @@ def _check_schema(schema: Any) -> None:
     def count(value: Any, most: int = MOST) -> bool:
         return type(value) is int and 1 <= value <= most
 
-    need(isinstance(schema, dict) and set(schema) == KEYS, "the schema's keys")
+    need(isinstance(schema, dict) and set(schema) - {"default_plan"} == KEYS, "the schema's keys")
+    plan = schema.get("default_plan")
+    need(plan is None or (isinstance(plan, str) and PLAN.fullmatch(plan)), "the default plan")
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
     need(all(a < b for a, b in pairwise(edges)), "edges don't rise")

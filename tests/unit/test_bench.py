@@ -10,7 +10,7 @@ import pytest
 from metaindex import MetaIndex
 from metaindex.bench import machine, sweep
 from metaindex.bench.synthetic import NestedVectors
-from metaindex.bench.timing import interleave
+from metaindex.timing import interleave
 from metaindex.cli.main import main
 from tests import tolerances
 

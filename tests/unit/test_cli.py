@@ -77,6 +77,25 @@ def test_explain_info_estimate(files, index, capsys):
     assert "total" in capsys.readouterr().out
 
 
+def test_why_not(files, index, capsys):
+    asked = [index, str(files / "queries.npy"), "7", "--query", "1", "-k", "3", "--plan", "(1,1)>4 (*,*)"]
+    assert main(["why-not", *asked]) == 0
+    told = capsys.readouterr().out
+    assert "document 7" in told
+    assert "exact" in told
+    assert main(["why-not", *asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    with MetaIndex.open(index) as opened:
+        expected = opened.why_not(VECTORS[1, :4], 7, "(1,1)>4 (*,*)", 3)
+    assert found["verdict"] == expected.verdict
+    assert found["exact"]["rank"] == expected.exact.rank
+    assert [stage["rank"] for stage in found["stages"]] == [stage.rank for stage in expected.stages]
+    assert main(["why-not", index, str(files / "queries.npy"), "77"]) == 0
+    assert "is unknown" in capsys.readouterr().out
+    assert main(["why-not", index, str(files / "queries.npy"), "7", "--query", "9"]) == 1
+    assert "--query: expected less than 3" in capsys.readouterr().err
+
+
 def test_doctor(capsys):
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -120,6 +139,7 @@ def test_failures_are_one_line_and_exit_code_1(arguments, message, capsys, tmp_p
         (["search", "a", "b", "--plan", "(1,1)", "--budget", "4"], "give it without --budget"),
         (["search", "a", "b", "--plan", "(1,1)", "--candidates", "40"], "give it without --budget"),
         (["search", "a", "b", "--candidates", "5"], "--candidates: expected at least k = 10, got 5"),
+        (["why-not", "a", "b", "7", "--plan", "(1,1)", "--budget", "4"], "give it without --budget"),
         (["explain", "a", "b", "7", "--query", "-1"], "argument --query: expected an integer of at least 0"),
         (["build", "a", "b", "--codec", "float8"], "invalid choice"),
         (["build", "a", "b", "--levels", "1,x"], "argument --levels: expected level edges such as 1,4,16,64, got '1,x'"),

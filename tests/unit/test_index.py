@@ -9,6 +9,7 @@ import pytest
 import metaindex
 from metaindex import MetaIndex
 from metaindex.errors import ClosedError, NonFiniteError, ShapeError
+from tests.tolerances import score_tolerance
 
 RNG = np.random.default_rng(5)
 
@@ -197,9 +198,38 @@ def test_explain_adds_up():
     assert len(explanation.tokens) == len(explanation.similarities) == 3
     np.testing.assert_allclose(explanation.score, index.score(query, [5], (3, 6))[0, 0], rtol=1e-5)
     np.testing.assert_allclose(explanation.similarities.sum(), explanation.score, rtol=1e-5)
-    assert [budget.r_c for budget, _ in explanation.build_up] == [1, 2, 4, 6]
-    assert explanation.build_up[-1][1] == explanation.score
+    assert [reached.budget for reached in explanation.build_up] == [(3, 1), (3, 2), (3, 4), (3, 6)]
+    assert explanation.build_up[-1].score == explanation.score
     assert "chose document token" in str(explanation)
+
+
+def test_explain_builds_up_as_the_budgets_score():
+    vectors = [*documents(5), *documents(2, 3)]
+    index = MetaIndex(codec="int8")
+    index.add(vectors)
+    query = documents(1, 4)[0]
+    for id_, edges in ((2, [1, 2, 4, 8]), (6, [1, 2, 3])):
+        explanation = index.explain(query, id_)
+        assert [reached.budget.r_c for reached in explanation.build_up] == edges
+        for reached in explanation.build_up:
+            expected = index.score(query, [id_], reached.budget)[0, 0]
+            np.testing.assert_allclose(reached.score, expected, **score_tolerance(expected))
+            fewer = index.score(query, [id_], (2, reached.budget.r_c))[0, 0]
+            np.testing.assert_allclose(reached.similarities[:2].sum(), fewer, **score_tolerance(fewer))
+            tokens = index.get([id_])[0].tokens[: reached.budget.r_c]
+            alone = index.explain(query, id_, reached.budget)
+            np.testing.assert_array_equal(reached.tokens, alone.tokens)
+            assert reached.tokens.max() < len(tokens)
+        assert f"{explanation.score:.4f}" in str(explanation).splitlines()[-1]
+
+
+def test_an_explanation_of_many_levels_fits_a_line():
+    index = MetaIndex(levels=range(1, 31))
+    index.add(documents(2, 30))
+    lines = str(index.explain(documents(1, 4)[0], 1)).splitlines()
+    assert "(4,1)" in lines[2]
+    assert lines[2].endswith("(4,30)")
+    assert max(map(len, lines)) < 140
 
 
 def test_normalize():

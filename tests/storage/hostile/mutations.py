@@ -320,6 +320,8 @@ MUTATIONS: dict[str, Mutation] = {
             {"codec": "pickle"}, {"codec": "../../x"}, {"codec": "int8"}, {"codec": ["float32"]}, {"codec": None},
             {"doc_tokens": 99}, {"doc_tokens": -1}, {"query_tokens": 0}, {"nested": "yes"}, {"normalize": None},
             {"id_kind": "text"}, {"id_kind": "blob"}, {"id_kind": None}, {"format_version": 2}, {"evil": 1},
+            {"default_plan": 7}, {"default_plan": ""}, {"default_plan": "(1,1)" * 500}, {"default_plan": "(1,1)\n"},
+            {"default_plan": ["(1,1)"]}, {"default_plan": "(1,1"}, {"default_plan": "coarse>9 (9,9)"},
         )
     },
 }  # fmt: skip

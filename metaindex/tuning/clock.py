@@ -1,0 +1,33 @@
+"""How much time a tuning may take, and who is told how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Progress = Callable[[float, str], None]
+"""Told the share that is done, 0 to 1, and what comes next."""
+
+
+class Clock:
+    """Counts ``limit`` seconds from when it is made. Raises ValueError where that is no time."""
+
+    def __init__(self, limit: float, progress: Progress | None = None) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
+            raise ValueError(f"seconds: expected a number above 0, got {limit!r}")
+        self.limit, self._progress = limit, progress
+        self._started = time.perf_counter()
+        self._share = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def past(self, share: float) -> bool:
+        """Whether more than a share of the time is gone."""
+        return self.seconds > share * self.limit
+
+    def tell(self, share: float, what: str) -> None:
+        self._share = max(self._share, share)
+        if self._progress is not None:
+            self._progress(self._share, what)

@@ -1,0 +1,105 @@
+"""``why_not`` against brute force: every stage of a plan ranked in plain numpy, ties by the order of addition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaindex import MetaIndex
+from metaindex.scoring.reference import maxsim
+
+DIM = 3
+
+
+@st.composite
+def searches(draw):
+    """Documents of few small whole numbers, whose scores are exact and often equal, some of them removed; one query; a plan;
+    and who is let through."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count, most = draw(st.integers(1, 24)), draw(st.integers(1, 6))
+    documents = [rng.integers(-2, 3, (int(rng.integers(1, most + 1)), DIM)).astype(np.float32) for _ in range(count)]
+    tokens = max(map(len, documents))
+    query = rng.integers(-2, 3, (draw(st.integers(1, 4)), DIM)).astype(np.float32)
+    k = draw(st.integers(1, 6))
+    stages, r_q, r_c, keep = [], 1, 1, count + 2
+    for _ in range(draw(st.integers(0, 3))):
+        r_q, r_c = draw(st.integers(r_q, len(query))), draw(st.integers(r_c, tokens))
+        keep = draw(st.integers(k, max(k, keep)))
+        stages.append((r_q, r_c, keep))
+    stages.append((draw(st.integers(r_q, len(query))), draw(st.integers(r_c, tokens)), k))
+    removed = draw(st.sets(st.integers(0, count - 1)))
+    allowed = draw(st.none() | st.sets(st.integers(0, count - 1)))
+    return documents, query, stages, removed, allowed
+
+
+def ranking(documents, query, r_q, r_c, among):
+    """``among``, best first, and their scores."""
+    scores = {one: maxsim(query[:r_q], documents[one][:r_c]) for one in among}
+    return sorted(among, key=lambda one: (-scores[one], one)), scores
+
+
+@pytest.mark.parametrize("scorer", ["auto", "reference"])
+@settings(max_examples=60, deadline=None)
+@given(case=searches())
+def test_it_agrees_with_brute_force(scorer, case):
+    documents, query, stages, removed, allowed = case
+    index = MetaIndex(codec="float32")
+    half = len(documents) // 2
+    index.add(documents[:half])
+    index.add(documents[half:])
+    index.remove(removed)
+    *climbing, (r_q, r_c, k) = stages
+    plan = " ".join([*(f"({q},{c})>{keep}" for q, c, keep in climbing), f"({r_q},{r_c})"])
+    asked = {"plan": plan, "k": k, "filter": None if allowed is None else list(allowed), "scorer": scorer}
+    standing = [one for one in range(len(documents)) if one not in removed]
+    among = standing if allowed is None else [one for one in standing if one in allowed]
+    hits = index.search(query, **asked).ids[0].tolist()
+    for one in range(len(documents)):
+        found = index.why_not(query, one, **asked)
+        assert str(found).startswith(f"document {one} ")
+        if one in removed:
+            assert (found.verdict, found.removed_by, found.stages) == ("removed", 3 if half else 2, ())
+            continue
+        if allowed is not None and one not in allowed:
+            assert (found.verdict, found.stages) == ("filtered", ())
+            order, scores = ranking(documents, query, r_q, r_c, standing)
+            assert (found.exact.rank, found.exact.score) == (order.index(one) + 1, scores[one])
+            continue
+        order, scores = ranking(documents, query, r_q, r_c, among)
+        assert (found.exact.rank, found.exact.score, found.exact.compared) == (order.index(one) + 1, scores[one], len(among))
+        assert found.exact.last_kept == scores[order[:k][-1]]
+        left, told = among, iter(found.stages)
+        for at, (q, c, keep) in enumerate(stages):
+            last = at == len(stages) - 1
+            if not last and (keep >= len(among) or (q, c) == stages[at + 1][:2]):
+                continue  # a stage that drops nothing, or ranks like the next, does not run
+            order, scores = ranking(documents, query, q, c, left)
+            stage = next(told)
+            assert (stage.rank, stage.score, stage.compared) == (order.index(one) + 1, scores[one], len(left))
+            left = order[:keep]
+            assert stage.last_kept == scores[left[-1]]
+            assert stage.kept == (one in left)
+            if not stage.kept:
+                assert found.lost_at == stage
+                assert stage.margin <= 0
+                break
+        assert next(told, None) is None
+        assert found.verdict == ("found" if one in hits else "lost")
+        assert found.rank == (hits.index(one) + 1 if one in hits else None)
+
+
+def test_what_compaction_forgets_is_unknown():
+    index = MetaIndex()
+    index.add(np.eye(4, dtype=np.float32)[:, None])
+    index.remove([2])
+    query = np.ones((1, 4), np.float32)
+    assert index.why_not(query, 2).verdict == "removed"
+    index.add(np.ones((1, 1, 4), np.float32), ids=[2])
+    assert index.why_not(query, 2).verdict == "found"
+    index.remove([2])
+    assert index.why_not(query, 2).removed_by == 4
+    index.compact()
+    assert index.why_not(query, 2).verdict == "unknown"
+    assert "unknown" in str(index.why_not(query, 9))
