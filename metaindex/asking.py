@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from metaindex import door
 from metaindex.checks import integer
+from metaindex.coarse.stage import CoarseStage
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
-from metaindex.errors import UnknownIdError
+from metaindex.errors import PlanError, UnknownIdError
 from metaindex.execution import executor
-from metaindex.planning.choose import as_plan, chosen_plan
+from metaindex.planning.choose import as_plan, chosen_plan, default_candidates
 from metaindex.planning.plan import Plan, Step
 from metaindex.result import SearchResult
 from metaindex.scoring.registry import Registry
@@ -30,8 +31,8 @@ from metaindex.types import Budget
 class Searches:
     """Prepares the searches of one index."""
 
-    def __init__(self, store: Store, scorers: Registry, num_threads: int) -> None:
-        self._store, self._scorers, self._threads = store, scorers, num_threads
+    def __init__(self, store: Store, scorers: Registry, num_threads: int, coarse: CoarseStage | None = None) -> None:
+        self._store, self._scorers, self._threads, self._coarse = store, scorers, num_threads, coarse
         self._warned = False
 
     def prepare(self, queries: Any, scorer: str, filter: Any = None) -> executor.Search:
@@ -42,7 +43,7 @@ class Searches:
         tokens = door.queries(queries, expected)
         encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
         rows = None if filter is None else self.kept(snapshot, schema, filter)
-        return executor.Search(self._scorers, schema, snapshot, encoded, rows, scorer, self._threads)
+        return executor.Search(self._scorers, schema, snapshot, encoded, rows, scorer, self._threads, self._coarse)
 
     def prepare_empty(
         self, queries: int, query_tokens: int | None, budget: Any, plan: Plan | None, scorer: str, filter: Any = None
@@ -70,15 +71,24 @@ class Searches:
         self._warn_if_truncated(search, resolved.r_c)
         return resolved
 
-    def steps(self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int) -> tuple[Plan, tuple[Step, ...]]:
+    def steps(
+        self, search: executor.Search, budget: Any, candidates: Any, plan: Any, k: int, *, default: bool = True
+    ) -> tuple[Plan, tuple[Step, ...]]:
+        """The plan that these arguments mean, and its stages as numbers; ``default``: the index's own where they name none."""
         plan = as_plan(plan)
         sides = _sides(search, named(budget, plan))
         resolved = None if budget is None else Budget.resolve(budget, *sides)
         if candidates is not None:
             candidates = integer("candidates", candidates, least=k)
-        chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
-        steps = chosen.steps(*sides, k)
-        self._warn_if_truncated(search, min(step.budget.r_c for step in steps))
+        elif default and plan is None and self._coarse is not None:
+            candidates = default_candidates(k)
+        levels, coarse = search.snapshot.levels, self._coarse
+        chosen = chosen_plan(plan, resolved, candidates, levels, coarse=coarse is not None)
+        steps = chosen.steps(*sides, k, None if coarse is None else levels.stop(0))
+        if chosen.coarse is not None and coarse is not None:
+            _check_settings(chosen, coarse)
+        counted = steps if coarse is None or coarse.scans else [step for step in steps if step.coarse is None]
+        self._warn_if_truncated(search, min(step.budget.r_c for step in counted))
         return chosen, steps
 
     def _warn_if_truncated(self, search: executor.Search, r_c: int) -> None:
@@ -104,6 +114,13 @@ class Searches:
                 raise unknown(ids[missing], advice)
             rows = rows[~missing]
         return rows
+
+
+def _check_settings(plan: Plan, coarse: CoarseStage) -> None:
+    assert plan.coarse is not None
+    for name, value in plan.coarse.settings.items():
+        if what := coarse.wrong_parameter(name, value):
+            raise PlanError(f"plan {plan}: {coarse.text}: {what}")
 
 
 def named(budget: Any, plan: Plan | None) -> Budget:

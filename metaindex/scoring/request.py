@@ -22,7 +22,7 @@ class Queries:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, batch: slice) -> Queries:
+    def __getitem__(self, batch: slice | NDArray[np.int64]) -> Queries:
         scales = self.parts.scales
         return Queries(Parts(self.parts.codes[batch], None if scales is None else scales[batch]), self.lengths[batch])
 
