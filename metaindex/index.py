@@ -304,6 +304,7 @@ class MetaIndex:
         Raises:
             ShapeError, TypeError, ValueError, NonFiniteError, FilterError, PlanError: what was given does not fit.
             MissingDependencyError: the coarse stage is asked, and FAISS is not installed.
+            BackendError: a scorer or FAISS can't serve what is asked.
         """
         k = integer("k", k)
         search = self._searches.prepare(queries, scorer, filter)
@@ -512,7 +513,7 @@ class MetaIndex:
         one's own choice. Where the index is open for writing, its file is written too.
 
         Raises:
-            ValueError: there is no coarse stage, or there are too few documents to train it on.
+            ValueError: there is no coarse stage, or too few documents to train it on. BackendError: FAISS can't build it.
             MissingDependencyError: FAISS is not installed.
         """
         if self._coarse is None:

@@ -31,3 +31,6 @@ def score_tolerance(expected: NDArray) -> dict[str, float]:
 BENCH_FLOAT32 = 1e-5
 # bench: int8 scores against float64 on the original vectors, relative; 16 dimensions average little of the rounding away.
 BENCH_INT8 = 5e-2
+
+# The coarse stage: float32 inner products of some hundred terms of about 1, summed by FAISS and by numpy.
+COARSE_INNER_PRODUCT = 1e-3

@@ -14,6 +14,7 @@ from metaindex.cached import cached_property
 from metaindex.coarse import kinds, library
 from metaindex.coarse.gpu import GpuCopy
 from metaindex.coarse.locks import SharedLock
+from metaindex.errors import BackendError
 from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
 
@@ -175,7 +176,10 @@ class Filled:
 
     def _ask(self, queries: NDArray[np.float32], count: int, values: Mapping[str, int], selector: Any) -> NDArray[np.int64]:
         parameters = None if selector is None and not values else kinds.search_parameters(self.index, values, selector)
-        _, positions = self.index.search(queries, count, params=parameters)
+        try:
+            _, positions = self.index.search(queries, count, params=parameters)
+        except RuntimeError as error:
+            raise BackendError(f"FAISS can't search with {dict(values)}: {kinds.reason(error)}") from None
         return np.asarray(positions)
 
     def _ask_for_more(
@@ -207,10 +211,12 @@ class Filled:
     @cached_property
     def _selects(self) -> bool:
         """Whether searches leave out what a selector does. Some kinds refuse one; that none ignores it is seen here as well."""
+        if kinds.ends_on_selectors(self.index):
+            return False
         only_first = library.load().IDSelectorRange(0, 1)
         try:
             query = np.ones((1, self.index.d), np.float32)
             found = self._ask(query, min(2, self.index.ntotal), self.defaults, only_first)
-        except RuntimeError:
+        except BackendError:
             return False
         return set(found.ravel().tolist()) <= {0, -1}

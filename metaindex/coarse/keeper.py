@@ -21,7 +21,7 @@ from metaindex.coarse.spec import CoarseSpec
 from metaindex.coarse.upkeep import Standing
 from metaindex.coarse.vectors import VERSION, Vectors, encoded, vectors
 from metaindex.codecs import codec as find_codec
-from metaindex.errors import CorruptIndexError, MetaIndexError
+from metaindex.errors import BackendError, CorruptIndexError, MetaIndexError
 from metaindex.storage.derived import CoarseFile, CoarseRecord
 from metaindex.storage.segment import Segment
 from metaindex.storage.snapshot import Snapshot
@@ -90,7 +90,7 @@ class Keeper:
         """Build it now from all documents, and write it where the index is open for writing.
 
         Raises:
-            ValueError: there are too few documents to train it on; nothing is changed then.
+            ValueError: there are too few documents to train it on. BackendError: FAISS can't. Nothing is changed then.
         """
         with self._busy:
             snapshot = self._store.snapshot
@@ -174,6 +174,14 @@ class Keeper:
         return count - int(np.count_nonzero(snapshot.sequence_at(snapshot.removed) > last))
 
     def _build(self, snapshot: Snapshot) -> None:
+        try:
+            self.filled, self.failure = self._built(snapshot), ""
+        except MetaIndexError:
+            raise
+        except RuntimeError as error:
+            raise BackendError(f"FAISS can't build {self._spec.factory}: {kinds.reason(error)}") from None
+
+    def _built(self, snapshot: Snapshot) -> Filled:
         index, made = kinds.new(self._spec.factory, self.empty().d), self.vectors()
         codec, rows = find_codec(self._store.schema.codec), snapshot.order
         if not index.is_trained:
@@ -186,7 +194,7 @@ class Keeper:
             del sample
         filled = Filled(index, trained=len(rows))
         filled.fill(encoded(made, snapshot, rows, codec), snapshot.sequence_at(rows), self._threads)
-        self.filled, self.failure = filled, ""
+        return filled
 
     def _add(self, filled: Filled, snapshot: Snapshot) -> None:
         rows = filled.places(snapshot).unseen

@@ -52,13 +52,17 @@ def new(factory: str, size: int) -> Any:
         if index.is_trained:
             _try(faiss.index_factory(size, factory, faiss.METRIC_INNER_PRODUCT), size)
     except RuntimeError as error:
-        reason = str(error).rpartition("Error: ")[2].rpartition(": ")[2]
-        raise ValueError(f"coarse: FAISS can't make {factory!r} of vectors with {size:,} numbers: {reason}") from None
+        raise ValueError(f"coarse: FAISS can't make {factory!r} of vectors with {size:,} numbers: {reason(error)}") from None
     for each in _nest(index):
         for trained in (each, getattr(each, "pq", None)):
             if (clustering := getattr(trained, "cp", None)) is not None:
                 clustering.min_points_per_centroid = 1  # how few are enough is decided here, see ``training_points``
     return index
+
+
+def reason(error: RuntimeError) -> str:
+    """What FAISS says, without where in its sources it says so."""
+    return str(error).rpartition("Error: ")[2].rpartition("failed: ")[2]
 
 
 def _try(index: Any, size: int) -> None:
@@ -76,7 +80,7 @@ def training_points(index: Any) -> int:
     centroids = 1
     for each in _nest(index):
         centroids = max(centroids, getattr(each, "nlist", 0), 1 << getattr(getattr(each, "pq", None), "nbits", 0))
-        if hasattr(each, "chain") or any("Additive" in base.__name__ for base in type(each).__mro__):
+        if hasattr(each, "chain") or _is_additive(each):
             centroids = max(centroids, _CODEBOOK)
     return POINTS_PER_CENTROID * centroids
 
@@ -124,6 +128,11 @@ def is_graph(index: Any) -> bool:
     return not lists(index) and any(hasattr(each, "hnsw") for each in _nest(index))
 
 
+def ends_on_selectors(index: Any) -> bool:
+    """Whether a selector may end the process: FAISS up to 1.13 refuses one in threads that catch nothing."""
+    return any(map(_is_additive, _nest(index)))
+
+
 def nbytes(index: Any) -> int:
     """What the index takes in memory, a little more or less."""
     found = 0
@@ -141,6 +150,10 @@ def _nest(index: Any) -> Iterator[Any]:
     for attribute in ("index", "base_index", "refine_index", "quantizer", "storage"):
         if (inner := getattr(index, attribute, None)) is not None:
             yield from _nest(load().downcast_index(inner))
+
+
+def _is_additive(index: Any) -> bool:
+    return any("AdditiveQuantizer" in base.__name__ for base in type(index).__mro__)
 
 
 def _inner(index: Any, kind: Any) -> Iterator[tuple[Any, str, str]]:

@@ -27,7 +27,7 @@ def chosen_plan(
     plan: Plan | None, budget: Budget | None, candidates: int | None, levels: Levels, *, coarse: bool = False
 ) -> Plan:
     """The plan to run: the given one; or every document at ``budget``; or, with ``candidates``, a stage that proposes so many
-    and ``budget`` for those: the ``coarse`` one where there is one, else a scan of level 0 with all of the budget's query tokens.
+    and ``budget`` for those: the ``coarse`` one where there is one, else a scan of level 0 with all its query tokens.
 
     Raises:
         PlanError: a plan comes beside a budget or candidates.
