@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from metaindex import door
 from metaindex.checks import integer
+from metaindex.coarse.stage import CoarseStage
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
-from metaindex.errors import ShapeError, UnknownIdError
+from metaindex.errors import PlanError, ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.why_not import WhyNot, why_not
-from metaindex.planning.choose import as_plan, chosen_plan
+from metaindex.planning.choose import as_plan, chosen_plan, default_candidates
 from metaindex.planning.plan import Plan, Step
 from metaindex.result import SearchResult
 from metaindex.scoring.registry import Registry
@@ -31,8 +32,8 @@ from metaindex.types import Budget
 class Searches:
     """Prepares the searches of one index."""
 
-    def __init__(self, store: Store, scorers: Registry, num_threads: int) -> None:
-        self._store, self._scorers, self._threads = store, scorers, num_threads
+    def __init__(self, store: Store, scorers: Registry, num_threads: int, coarse: CoarseStage | None = None) -> None:
+        self._store, self._scorers, self._threads, self._coarse = store, scorers, num_threads, coarse
         self._warned = False
 
     def prepare(self, queries: Any, scorer: str, filter: Any = None) -> executor.Search:
@@ -43,7 +44,7 @@ class Searches:
         tokens = door.queries(queries, expected)
         encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
         rows = None if filter is None else self.kept(snapshot, schema, filter)
-        return executor.Search(self._scorers, schema, snapshot, encoded, rows, scorer, self._threads)
+        return executor.Search(self._scorers, schema, snapshot, encoded, rows, scorer, self._threads, self._coarse)
 
     def prepare_empty(
         self, queries: int, query_tokens: int | None, budget: Any, plan: Plan | None, scorer: str, filter: Any = None
@@ -82,9 +83,15 @@ class Searches:
         resolved = None if budget is None else Budget.resolve(budget, *both)
         if candidates is not None:
             candidates = integer("candidates", candidates, least=k)
-        chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels)
-        steps = chosen.steps(*both, k)
-        self._warn_if_truncated(search, min(step.budget.r_c for step in steps))
+        elif default and plan is None and self._coarse is not None:
+            candidates = default_candidates(k)
+        levels, coarse = search.snapshot.levels, self._coarse
+        chosen = chosen_plan(plan, resolved, candidates, levels, coarse=coarse is not None)
+        steps = chosen.steps(*both, k, None if coarse is None else levels.stop(0))
+        if chosen.coarse is not None and coarse is not None:
+            _check_settings(chosen, coarse)
+        counted = steps if coarse is None or coarse.scans else [step for step in steps if step.coarse is None]
+        self._warn_if_truncated(search, min(step.budget.r_c for step in counted))
         return chosen, steps
 
     def _warn_if_truncated(self, search: executor.Search, r_c: int) -> None:
@@ -134,6 +141,13 @@ def default_plan(schema: Schema, k: int) -> Plan | None:
     """The index's default plan, where its stages keep enough documents for ``k`` hits."""
     plan = None if schema.default_plan is None else Plan.parse(schema.default_plan)
     return plan if plan is not None and plan.most_hits >= k else None
+
+
+def _check_settings(plan: Plan, coarse: CoarseStage) -> None:
+    assert plan.coarse is not None
+    for name, value in plan.coarse.settings.items():
+        if what := coarse.wrong_parameter(name, value):
+            raise PlanError(f"plan {plan}: {coarse.text}: {what}")
 
 
 def named(budget: Any, plan: Plan | None) -> Budget:

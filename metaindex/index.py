@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from metaindex import door, options
 from metaindex.asking import Searches, result, unknown
 from metaindex.checks import ignores, integer
+from metaindex.coarse.stage import CoarseStage
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
 from metaindex.device.residency import Residency
@@ -68,6 +69,10 @@ class MetaIndex:
         query_tokens: R, the most tokens a query may have. When not given, queries may have any number.
         levels: level edges, such as ``(1, 4, 16, 64)``; doubling by default. A search reads the levels below its budget only.
         codec: "float32", "float16", "bfloat16" or "int8" (one scale per token): how documents and queries are kept.
+        coarse: a FAISS index that proposes candidates, as FAISS's factory writes it: "Flat", "IVF4096,Flat", "IVF4096,PQ64x8",
+            "HNSW32" (needs faiss-cpu or a GPU build of it). It goes by a document's first token. For embeddings that are not
+            nested, "fde,IVF4096,Flat" goes by a fixed-dimensional encoding of all tokens; ``fde(repetitions=20,bits=3,
+            inner=0,dim=10240,seed=0)`` are its settings. Searches then are approximate by default; plan="(*,*)" is exact.
         path: a folder to create; every write is durable there when it returns. Without it the index lives in memory.
         nested: whether every prefix of a document's tokens is an embedding of its own, as MetaEmbed trains them and ``nest``
             orders them. Stored; where it is False, a budget that truncates documents warns once.
@@ -95,6 +100,7 @@ class MetaIndex:
         *,
         levels: Sequence[int] | None = None,
         codec: str = "float16",
+        coarse: str | None = None,
         path: str | os.PathLike[str] | None = None,
         nested: bool | None = None,
         normalize: bool = False,
@@ -116,6 +122,7 @@ class MetaIndex:
             nested=None if nested is None else bool(nested),
             normalize=bool(normalize),
             fields=options.fields(fields),
+            coarse=options.coarse(coarse, dim),
         )
         threads, limit = options.threads(num_threads), options.memory_limit("memory_limit", memory_limit)
         encode = partial(compiled.encode, num_threads=threads)
@@ -128,6 +135,7 @@ class MetaIndex:
         mode: str = "r",
         *,
         verify: bool = False,
+        trusted: bool = False,
         num_threads: int | None = None,
         memory_limit: int | None = None,
         device: Any = "auto",
@@ -140,6 +148,10 @@ class MetaIndex:
         ``memory_limit`` they are read, and at most so many bytes of vectors are in memory, over all searches that run: what
         fits is kept, level 0 first. A file that is cut short by others is CorruptIndexError then, where a map ends the process.
 
+        ``trusted`` lets FAISS read the file of the coarse index. A checksum tells damage, not malice, and FAISS was not made
+        for the files of strangers: say so of your own indexes only. Without it a search does the same by a scan of level 0, or
+        by comparing everything, until ``build_coarse()`` or a write has built the coarse index from the vectors.
+
         Raises:
             FileNotFoundError, NotADirectoryError, NotAnIndexError, UnsupportedFormatError: there is nothing to open.
             CorruptIndexError: a file is missing, truncated or changed.
@@ -148,14 +160,24 @@ class MetaIndex:
         residency = options.residency(device, device_memory_limit, placement)
         threads, limit = options.threads(num_threads), options.memory_limit("memory_limit", memory_limit)
         encode = partial(compiled.encode, num_threads=threads)
-        index._serve(Store.open(path, mode, verify=verify, encode=encode, memory_limit=limit), threads, residency)
+        store = Store.open(path, mode, verify=verify, encode=encode, memory_limit=limit)
+        index._serve(store, threads, residency, trusted=bool(trusted))
         return index
 
-    def _serve(self, store: Store, threads: int, residency: Residency) -> None:
+    def _serve(self, store: Store, threads: int, residency: Residency, *, trusted: bool = False) -> None:
         self._store, self._residency = store, residency
         self._scorers = built_in_scorers(residency)
         self._threads = threads
-        self._searches = Searches(store, self._scorers, threads)
+        kind = store.schema.coarse
+        self._coarse = None
+        if kind is not None:
+            self._coarse = CoarseStage(store, kind, threads, trusted=trusted, device=residency.name)
+        self._searches = Searches(store, self._scorers, threads, self._coarse)
+
+    def _keep_up(self) -> None:
+        """After a commit: the coarse stage follows."""
+        if self._coarse is not None:
+            self._coarse.keep_up()
 
     # writes
 
@@ -180,14 +202,18 @@ class MetaIndex:
             DuplicateIdError: an id is given twice or taken.
         """
         with self._store.transaction() as transaction:
-            return ingest(transaction, doc_vectors, ids, metadata)
+            added = ingest(transaction, doc_vectors, ids, metadata)
+        self._keep_up()
+        return added
 
     def upsert(self, doc_vectors: Any, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None] | None = None) -> NDArray:
         """``add``, in place of the documents whose ids are taken; what is replaced moves to the end of the order of adding."""
         with self._store.transaction() as transaction:
             chosen = door.ids(ids, kind=transaction.schema.id_kind)
             transaction.remove(transaction.known(np.unique(chosen)))
-            return ingest(transaction, doc_vectors, chosen, metadata)
+            added = ingest(transaction, doc_vectors, chosen, metadata)
+        self._keep_up()
+        return added
 
     def remove(self, ids: Iterable[Any] | None = None, *, filter: Any = None, missing: str = "raise") -> int:
         """Remove documents by id, or those that a ``filter`` lets through, as in ``search``; return how many there were.
@@ -202,14 +228,14 @@ class MetaIndex:
         with self._store.transaction() as transaction:
             if filter is not None:
                 snapshot = self._store.snapshot  # what stands until this transaction ends
-                rows = self._searches.kept(snapshot, transaction.schema, filter)
-                transaction.remove(snapshot.ids_at(rows))
-                return len(rows)
-            chosen = np.unique(door.ids(ids, kind=transaction.schema.id_kind))
-            known = transaction.known(chosen)
-            if len(known) < len(chosen) and not ignore:
-                raise unknown(chosen[~np.isin(chosen, known)], "; missing='ignore' passes over them")
+                known = snapshot.ids_at(self._searches.kept(snapshot, transaction.schema, filter))
+            else:
+                chosen = np.unique(door.ids(ids, kind=transaction.schema.id_kind))
+                known = transaction.known(chosen)
+                if len(known) < len(chosen) and not ignore:
+                    raise unknown(chosen[~np.isin(chosen, known)], "; missing='ignore' passes over them")
             transaction.remove(known)
+        self._keep_up()
         return len(known)
 
     def update_metadata(self, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None]) -> None:
@@ -251,17 +277,19 @@ class MetaIndex:
             k: hits per query; where there are fewer, the rest is -inf and -1 (``None`` for text ids).
             budget: ``(r_q, r_c)``, or one number for both sides, cut to each. What has fewer tokens than the budget uses all it
                 has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one whose stages keep
-                at least ``k`` documents; else everything is compared.
-            candidates: let a scan of level 0 propose so many documents, and rank those at the budget.
+                at least ``k`` documents; else everything is compared, or what the coarse stage proposes.
+            candidates: let the coarse stage, or without one a scan of level 0, propose so many documents, and rank those at the
+                budget. In an index with a coarse stage it is max(1000, 20 k) where neither this nor a plan is given.
             filter: which documents to search among; applied before scoring. Ids; a boolean mask with one entry for each
                 document in the order of iteration; or a dict of metadata fields, see below, such as
                 ``{"lang": "en", "year": {"$gte": 2020}}``.
-            plan: stages such as ``"(1,1)>4000 (4,8)>400 (16,64)"``, instead of budget and candidates.
+            plan: stages such as ``"(1,1)>4000 (4,8)>400 (16,64)"`` or ``"coarse(nprobe=16)>4000 (16,64)"``, instead of budget
+                and candidates.
             scorer: "auto" takes the first scorer that can; a name takes that one or raises BackendError.
 
         Returns:
-            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates and plan, the
-            default one included; ``exact`` tells.
+            A ``SearchResult``, which unpacks as ``scores, ids``, both [B, k]. It is exact without candidates, plan, the default
+            one included, and coarse stage; ``exact`` tells.
 
         A dict as filter lets documents through that meet all of its entries. A value means ``$eq``; operators are ``$eq $ne $gt
         $gte $lt $lte $in $nin``, and ``$and`` and ``$or`` with lists of dicts. They work as in MongoDB: numbers compare with
@@ -272,6 +300,8 @@ class MetaIndex:
 
         Raises:
             ShapeError, TypeError, ValueError, NonFiniteError, FilterError, PlanError: what was given does not fit.
+            MissingDependencyError: the coarse stage is asked, and FAISS is not installed.
+            BackendError: a scorer or FAISS can't serve what is asked.
         """
         k = integer("k", k)
         search = self._searches.prepare(queries, scorer, filter)
@@ -453,7 +483,7 @@ class MetaIndex:
         """
         k = integer("k", k)
         search = self._searches.prepare_empty(integer("queries", queries), query_tokens, budget, as_plan(plan), scorer)
-        _, steps = self._searches.steps(search, budget, candidates, plan, k)
+        _, steps = self._searches.steps(search, budget, candidates, plan, k, default=False)
         return captured(search, steps, k)
 
     # reads
@@ -493,8 +523,9 @@ class MetaIndex:
     def memory(self) -> dict[str, Any]:
         """Bytes held: per level and place, per document, and the catalog apart. Under a memory limit "ram" tells what is kept
         in memory of what is on "disk". "device" and "pinned" tell what searches have placed on the GPU, and for it in
-        host memory."""
-        found = self._store.memory()
+        host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its kind, how many documents it holds and
+        lacks, what went wrong last."""
+        found = self._store.memory() | {"coarse": None if self._coarse is None else self._coarse.memory()}
         placed = self._residency.memory()
         for level in found["levels"]:
             level |= {place: placed[place].get(level["tokens"][0], 0) for place in ("device", "pinned")}
@@ -513,9 +544,10 @@ class MetaIndex:
         place = "in memory" if self._store.path is None else f"at {os.fspath(self._store.path)!r}"
         tokens = "|".join(map(str, snapshot.levels.edges)) if len(snapshot) or schema.doc_tokens else "open"
         nbytes = sum(segment.nbytes for segment in snapshot.segments)
+        coarse = "" if schema.coarse is None else f"coarse {schema.coarse}, "
         return (
             f"MetaIndex({len(snapshot):,} documents, levels {tokens}, d = {schema.dim or 'open'}, {schema.codec}, "
-            f"{human(nbytes)} in {len(snapshot.segments)} segments, {place})"
+            f"{coarse}{human(nbytes)} in {len(snapshot.segments)} segments, {place})"
         )
 
     # lifetime
@@ -554,7 +586,25 @@ class MetaIndex:
             IndexLockedError: with ``purge``, another handle reads the index, or this process uses an older snapshot of it;
                 nothing is changed then.
         """
-        self._store.compact(purge=purge)
+        if self._coarse is None or not purge:
+            self._store.compact(purge=purge)
+        else:
+            with self._coarse.purging():
+                self._store.compact(purge=True)
+        self._keep_up()
+
+    def build_coarse(self) -> None:
+        """Build the coarse stage's FAISS index from all documents now. Writes keep it in step by themselves, searches never
+        build; this is for an index that was opened without ``trusted``, or whose file is lost or damaged, and for a moment of
+        one's own choice. Where the index is open for writing, its file is written too.
+
+        Raises:
+            ValueError: there is no coarse stage, or too few documents to train it on. BackendError: FAISS can't build it.
+            MissingDependencyError: FAISS is not installed.
+        """
+        if self._coarse is None:
+            raise ValueError("this index has no coarse stage; make one with MetaIndex(coarse=...)")
+        self._coarse.build()
 
     def verify(self, *, sample: int = 100) -> Verification:
         """Read every file that stands now, and say what is damaged: checksums, structure, values, and whether catalog and
@@ -590,6 +640,8 @@ class MetaIndex:
 
     def close(self) -> None:
         """Let go of files and memory; every later call but this one raises ClosedError."""
+        if self._coarse is not None:
+            self._coarse.close()
         self._store.close()
         self._residency.forget()
 

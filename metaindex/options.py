@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from metaindex.checks import integer, usable_cores
+from metaindex.coarse import kinds, library
+from metaindex.coarse.spec import parsed
 from metaindex.device.devices import resolved
 from metaindex.device.residency import Residency, checked_placement
 from metaindex.types import Levels
@@ -23,6 +25,17 @@ def fields(names: Any) -> tuple[str, ...]:
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise TypeError(f"fields: expected a list of names, got {type(names).__name__}")
     return tuple(names)
+
+
+def coarse(text: Any, dim: int | None) -> str | None:
+    """The coarse stage that ``text`` means, in the form that is stored. Where d is known already, FAISS is asked for it now."""
+    if text is None:
+        return None
+    spec = parsed(text)
+    library.load()
+    if dim is not None:
+        kinds.new(spec.factory, spec.size(dim))
+    return str(spec)
 
 
 def memory_limit(argument: str, limit: int | None) -> int | None:

@@ -35,3 +35,6 @@ BENCH_INT8 = 5e-2
 FITTED_TIME = 0.1
 # The same of threads, whose speeds are tried about 25 % apart.
 FITTED_THREADS = 0.2
+
+# The coarse stage: float32 inner products of some hundred terms of about 1, summed by FAISS and by numpy.
+COARSE_INNER_PRODUCT = 1e-3

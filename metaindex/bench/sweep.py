@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.bench.synthetic import NestedVectors
-from metaindex.timing import Timing, interleave
 from metaindex.evaluation import ndcg_at_k, recall_at_k
 from metaindex.evaluation.metrics import TIE
 from metaindex.index import MetaIndex
 from metaindex.planning.plan import Exact, Plan
 from metaindex.result import SearchResult
 from metaindex.scoring.reference import maxsim
+from metaindex.timing import Timing, interleave
 
 _CHECKED_QUERIES = 5
 _SMALLEST = 1e-9  # below this an error is taken as it is

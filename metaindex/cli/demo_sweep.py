@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.timing import interleave
 from metaindex.evaluation import ndcg_at_k, recall_at_k
 from metaindex.index import MetaIndex
+from metaindex.timing import interleave
 
 K = 10
 DOC_TOKENS = 64

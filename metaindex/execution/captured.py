@@ -27,6 +27,8 @@ def captured(search: Search, steps: Sequence[PlanStep], k: int) -> CapturedSearc
         BackendError: the scorer of a step works on the CPU, or the index's memory is limited.
     """
     steps = useful(steps, search.available)
+    if steps[0].coarse is not None:
+        raise BackendError("capture: a coarse stage can't be captured; give a plan that begins with a budget, such as (1,1)")
     first = search.registry.choose(search.request(steps[0].budget, None, k), search.scorer).scorer
     if not isinstance(first, DeviceScorer):
         raise BackendError(f"capture: only searches on a GPU can be captured, and the scorer is {first.name!r}")

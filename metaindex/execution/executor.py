@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.cached import cached_property
+from metaindex.coarse.stage import CoarseStage
 from metaindex.codecs import Codec, codec
-from metaindex.execution import calibration, windows
+from metaindex.execution import calibration, proposing, windows
 from metaindex.planning.cost import StageCost, StageWork, gather_cost, scan_cost
 from metaindex.planning.plan import Step
 from metaindex.planning.preview import PlannedStage
@@ -40,6 +41,7 @@ class Search:
     """One batch of queries against one snapshot.
 
     ``kept``: int64, the rows that a filter lets through, alive and rising; ``None`` for all. ``scorer``: a name, or ``"auto"``.
+    ``coarse``: the index's coarse stage, if it has one.
     """
 
     registry: Registry
@@ -49,6 +51,7 @@ class Search:
     kept: NDArray[np.int64] | None = None
     scorer: str = "auto"
     num_threads: int = 1
+    coarse: CoarseStage | None = None
 
     @property
     def codec(self) -> Codec:
@@ -179,15 +182,20 @@ class _Ran:
 
 def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.int64] | None = None) -> Found:
     """The ``k`` best rows for each query after all ``steps``, of all documents or of ``candidates`` [B, C] or [1, C]."""
-    steps = useful(steps, search.available)
+    steps, proposer, instead = proposing.settled(search, useful(steps, search.available), k)
     shape = (len(search.queries), k)
     scores, rows = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
     first = search.sources if candidates is None else candidates
     batches: list[list[StageStats]] = []
     if search.available and (first is None or first.size):
-        for batch in _batches(search, max(step.keep for step in steps)):
+        widest = max(step.keep for step in steps) if proposer is None else proposer.width(search)
+        for batch in _batches(search, widest):
             part = _part(search, batch)
-            ran = [_run_step(part, steps[0], first if first is None or len(first) == 1 else first[batch])]
+            if proposer is not None:
+                ran = [_run_coarse(part, steps[0], proposer)]
+            else:
+                ran = [_run_step(part, steps[0], first if first is None or len(first) == 1 else first[batch])]
+                ran[0] = replace(ran[0], why="; ".join(filter(None, (ran[0].why, instead))))
             for step in steps[1:]:
                 ran.append(_run_step(part, step, ran[-1].rows))
             kept, best = to_host(ran[-1].scores), to_host(ran[-1].rows)
@@ -212,20 +220,34 @@ def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[n
 def preview(search: Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
     """What ``run`` would do: rows, bytes and scorer of each step."""
     candidates, kept_before = search.sources, 0
-    for number, step in enumerate(useful(steps, search.available)):
+    steps, proposer, instead = proposing.settled(search, useful(steps, search.available), steps[-1].keep)
+    for number, step in enumerate(steps):
         kept = min(step.keep, search.available)
+        if proposer is not None and not number:
+            yield PlannedStage(step, proposer.cost(search), proposing.SCORER, proposer.why)
+            kept = proposer.width(search)
+            candidates, kept_before = np.zeros((len(search.queries), kept), dtype=np.int64), kept
+            continue
         cost = search.expected_cost(step.budget, kept_before) if number else search.cost(step.budget, candidates)
         scorer, verdicts = search.registry.choose(search.request(step.budget, candidates, kept), search.scorer)
+        why = "; ".join(filter(None, (dict(verdicts)[scorer.name].why, "" if number else instead)))
         shape = None if candidates is None else candidates.shape
         predicted = search.predicted(scorer.name, step._replace(keep=kept), shape)
-        yield PlannedStage(step, cost, scorer.name, dict(verdicts)[scorer.name].why, predicted)
+        yield PlannedStage(step, cost, scorer.name, why, predicted)
         candidates, kept_before = np.zeros((len(search.queries), kept), dtype=np.int64), kept
 
 
 def useful(steps: Sequence[Step], available: int) -> list[Step]:
     """``steps`` without those that would let every document through, or rank like the step after them."""
-    kept = [step for step, later in pairwise(steps) if step.keep < available and step.budget != later.budget]
+    kept = [step for step, later in pairwise(steps) if step.keep < available and (step.coarse or step.budget != later.budget)]
     return [*kept, steps[-1]]
+
+
+def _run_coarse(search: Search, step: Step, proposer: proposing.Proposer) -> _Ran:
+    begun = time.perf_counter()
+    rows = proposer.rows(search)
+    seconds = time.perf_counter() - begun
+    return _Ran(None, rows, step, proposer.cost(search), proposing.SCORER, proposer.why, partial(float, seconds), None)
 
 
 def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:

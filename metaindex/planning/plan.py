@@ -15,7 +15,10 @@ from metaindex.checks import integer
 from metaindex.errors import PlanError
 from metaindex.types import Budget
 
-GRAMMAR = "stages from left to right, each (r_q,r_c)>keep with * for all tokens of a side, the last without >keep"
+GRAMMAR = (
+    "stages from left to right, each (r_q,r_c)>keep with * for all tokens of a side, the last without >keep, and the first may "
+    "be coarse>keep or coarse(name=number)>keep"
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,24 @@ class Exact:
 
 @dataclass(frozen=True)
 class Coarse:
-    """Ask the coarse stage, with its search parameters by name, such as ``nprobe``."""
+    """Ask the coarse stage, with its search parameters by name: FAISS's, such as ``nprobe``, and ``r_q``, how many query tokens
+    it goes by; by default as many as the last stage."""
 
     parameters: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.parameters]
+        if len(set(names)) < len(names):
+            raise PlanError(f"plan: {self} names a parameter twice")
+
+    @property
+    def r_q(self) -> int | None:
+        return dict(self.parameters).get("r_q")
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """The parameters that are FAISS's."""
+        return {name: value for name, value in self.parameters if name != "r_q"}
 
     def __str__(self) -> str:
         inside = ",".join(f"{name}={value}" for name, value in self.parameters)
@@ -61,13 +79,17 @@ class Stage:
 
 
 class Step(NamedTuple):
-    """A stage with its numbers filled in: compare at ``budget``, keep the best ``keep``."""
+    """A stage with its numbers filled in: compare at ``budget``, keep the best ``keep``.
+
+    Of a ``coarse`` stage the budget is what stands in for it where it can't serve: its query tokens, and those of level 0.
+    """
 
     budget: Budget
     keep: int
+    coarse: Coarse | None = None
 
     def __str__(self) -> str:
-        return f"{self.budget}>{self.keep}"
+        return f"{self.coarse or self.budget}>{self.keep}"
 
 
 @dataclass(frozen=True)
@@ -136,8 +158,17 @@ class Plan:
         """The most results that this plan can rank: what its stages keep; infinity where one stage ranks everything."""
         return min((stage.keep for stage in self.stages if stage.keep is not None), default=float("inf"))
 
-    def steps(self, query_tokens: int, doc_tokens: int, k: int) -> tuple[Step, ...]:
+    @property
+    def coarse(self) -> Coarse | None:
+        """The coarse stage that this plan begins with, if it does."""
+        source = self.stages[0].source
+        return source if isinstance(source, Coarse) else None
+
+    def steps(self, query_tokens: int, doc_tokens: int, k: int, coarse_tokens: int | None = None) -> tuple[Step, ...]:
         """The stages for queries of ``query_tokens``, documents of ``doc_tokens`` and ``k`` results.
+
+        ``coarse_tokens``: how many document tokens are compared where something has to stand in for the coarse stage; ``None``
+        where there is no such stage.
 
         Raises:
             PlanError: a budget is larger than its side, or a stage keeps fewer than ``k``.
@@ -145,7 +176,8 @@ class Plan:
         steps = []
         for stage in self.stages:
             if isinstance(stage.source, Coarse):
-                raise PlanError(f"plan {self}: this index has no coarse stage; begin with a small budget such as (1,1)")
+                steps.append(self._coarse_step(stage.source, stage.keep or k, query_tokens, doc_tokens, k, coarse_tokens))
+                continue
             budget = Budget(stage.source.r_q or query_tokens, stage.source.r_c or doc_tokens)
             if budget.r_q > query_tokens or budget.r_c > doc_tokens:
                 raise PlanError(
@@ -155,10 +187,28 @@ class Plan:
             if stage.keep is not None and stage.keep < k:
                 raise PlanError(f"plan {self}: a stage keeps {stage.keep}, fewer than k = {k}")
             steps.append(Step(budget, stage.keep or k))
-        for lower, higher in pairwise(steps):
+        for lower, higher in pairwise(step for step in steps if step.coarse is None):
             if higher.budget.r_q < lower.budget.r_q or higher.budget.r_c < lower.budget.r_c:
                 raise PlanError(f"plan {self}: budgets may not shrink, {lower.budget} to {higher.budget}")
         return tuple(steps)
+
+    def _coarse_step(
+        self, source: Coarse, keep: int, query_tokens: int, doc_tokens: int, k: int, coarse_tokens: int | None
+    ) -> Step:
+        if coarse_tokens is None:
+            raise PlanError(f"plan {self}: this index has no coarse stage; begin with a small budget such as (1,1)")
+        if keep < k:
+            raise PlanError(f"plan {self}: a stage keeps {keep}, fewer than k = {k}")
+        last = self.stages[-1].source
+        r_q = source.r_q
+        if r_q is None:
+            r_q = min(query_tokens, (last.r_q if isinstance(last, Exact) else None) or query_tokens)
+        if not 1 <= r_q <= query_tokens:
+            raise PlanError(f"plan {self}: expected r_q in 1..{query_tokens}, the tokens of a query, got {r_q}")
+        r_c = min(
+            coarse_tokens, next(stage.source.r_c or doc_tokens for stage in self.stages if isinstance(stage.source, Exact))
+        )
+        return Step(Budget(r_q, r_c), keep, source)
 
 
 _TOKEN = re.compile(

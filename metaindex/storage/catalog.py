@@ -251,6 +251,18 @@ class Catalog:
         )
         return checksum([self._run(f"SELECT * FROM {rows}") for rows in tables])
 
+    def coarse(self) -> str | None:
+        """What stands of the coarse index's file, see ``metaindex.storage.derived``."""
+        found = self._run("SELECT value FROM meta WHERE key = 'coarse'")
+        return None if not found else str(found[0][0])
+
+    def put_coarse(self, text: str | None) -> None:
+        """Replace it; ``put`` has to follow, which makes the checksum right."""
+        if text is None:
+            self._run("DELETE FROM meta WHERE key = 'coarse'")
+        else:
+            self._run("INSERT OR REPLACE INTO meta VALUES ('coarse', ?)", (text,))
+
     def add_segment(self, record: SegmentRecord, commit: int) -> None:
         values = (record.number, record.rows, *record.documents, commit)
         self._run("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", values)

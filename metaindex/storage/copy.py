@@ -6,8 +6,9 @@ import errno
 import os
 
 from metaindex.errors import NotAnIndexError
-from metaindex.storage import folder
+from metaindex.storage import derived, folder
 from metaindex.storage.catalog import Catalog, State
+from metaindex.storage.derived import CoarseRecord
 from metaindex.storage.files import Files, Written
 from metaindex.storage.place import SEGMENTS, record_files, segment_name
 from metaindex.storage.tensors import damaged
@@ -21,17 +22,19 @@ def copy(source: Files, path: str | os.PathLike[str]) -> None:
     with folder.staged(path, type(source)) as staging:
         lock = folder.lock_for_reading(source)  # what the copied catalog names stays while it is held
         try:
-            state = _copy_catalog(source, staging)
+            state, coarse = _copy_catalog(source, staging)
             for record in state.segments:
                 staging.make_folder(f"{SEGMENTS}/{segment_name(record.number)}")
                 for name, written in record_files(record):
                     _link_or_copy(name, written, source, staging)
                 staging.sync_folder(f"{SEGMENTS}/{segment_name(record.number)}")
+            if coarse is not None:
+                derived.link(source, staging, coarse)
         finally:
             lock.release()
 
 
-def _copy_catalog(source: Files, staging: Files) -> State:
+def _copy_catalog(source: Files, staging: Files) -> tuple[State, CoarseRecord | None]:
     # A connection of its own: through that of a writer, a transaction that is under way in another thread would be seen.
     catalog = Catalog.open(source, writable=False)
     try:
@@ -42,7 +45,7 @@ def _copy_catalog(source: Files, staging: Files) -> State:
         catalog.close()
     copied = Catalog.open(staging, writable=False)
     try:
-        return copied.state()
+        return copied.state(), CoarseRecord.from_json(copied.coarse())
     finally:
         copied.close()
 

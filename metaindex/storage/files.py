@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 INDEX_NAMES = re.compile(
-    r"catalog\.sqlite-journal|lock|readers|(tmp|segments)(/[0-9]{8,12}(/(documents|level-[0-9]{1,2})\.safetensors)?)?"
+    r"catalog\.sqlite-journal|lock|readers|coarse-[0-9]{8,12}\.safetensors|"
+    r"(tmp|segments)(/[0-9]{8,12}(/(documents|level-[0-9]{1,2})\.safetensors)?)?"
 )
 ANY_NAME = re.compile(r"(?!\.\.?$)[^/\0]+")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK a named pipe would hang the open

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from metaindex.codecs import Codec, Parts, codec
 from metaindex.errors import CorruptIndexError, ForkedProcessError, IndexLockedError
-from metaindex.storage import tensors
+from metaindex.storage import derived, tensors
 from metaindex.storage.cache import VectorMemory
 from metaindex.storage.catalog import LevelRecord, SegmentRecord
+from metaindex.storage.derived import CoarseRecord
 from metaindex.storage.files import Files, Written
 from metaindex.storage.pack import rows_reaching
 from metaindex.storage.reading import LevelReader
@@ -259,6 +260,10 @@ class FolderPlace:
             raise damaged(folder, f"it is no folder of this index ({error.strerror})") from None
         return [name for name in names if self._files.names.fullmatch(f"{folder}/{name}")]
 
+    def remove_coarse(self, kept: CoarseRecord | None) -> None:
+        """Remove the files of coarse indexes but the one that is ``kept``; for the holder of the writer's lock."""
+        derived.remove_others(self._files, kept)
+
     def _unlink(self, retired: list[int]) -> None:
         """Unlink retired segments that no snapshot uses; while another handle may read them, the next commit tries again."""
         if os.getpid() != self._process:  # a forked child runs the finalizers of its parent's objects
@@ -305,6 +310,10 @@ class FolderPlace:
                     self._files.remove(f"{folder}/{name}")
             with self._syncing():
                 self._files.sync_folder(folder)
+        if any(True for _ in derived.names(self._files)):  # what they hold of a removed document, no new file has
+            self.remove_coarse(None)
+            with self._syncing():
+                self._files.sync_folder()
 
     def _wait_for_searches(self) -> None:
         """Until no snapshot uses a retired segment."""

@@ -169,6 +169,7 @@ def _change(catalog: Catalog, state: State, found: Inspection, changes: _Changes
     catalog.change("DELETE FROM metadata WHERE sequence IS ? AND created IS ?", found.metadata)
     catalog.change("DELETE FROM metadata WHERE sequence NOT IN (SELECT sequence FROM documents)")
     catalog.change("INSERT OR IGNORE INTO fields VALUES (?)", ((name,) for name in sorted(found.unlisted)))
+    catalog.put_coarse(None)  # its file was made of what stood before
     catalog.make_field_indexes(state.schema)
     catalog.change("REINDEX")
     catalog.put(state.schema, state.counters._replace(commit=state.counters.commit + 1))

@@ -18,6 +18,7 @@ MOST_LEVELS = 99
 MOST_FIELDS = 32
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # what may stand in the text of the catalog's SQL
 _PLAN = re.compile(r"[A-Za-z0-9_(),*=> ]{1,1000}")  # what plans are written with; planning reads them
+_COARSE = re.compile(r"[A-Za-z0-9_.+,=()\[\]-]{1,256}")
 MOST_DIMENSIONS = 1 << 17  # sums of int8 products stay within 32 bits
 IdKind = Literal["int", "text"]
 
@@ -29,7 +30,8 @@ class Schema:
     ``dim`` is d, ``None`` until known. ``doc_tokens`` is T where it is fixed; ``None`` lets longer documents add levels.
     ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
     ``None`` when nobody said. ``id_kind`` is ``None`` until the first document. ``fields`` are the metadata fields
-    that have an index. ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything.
+    that have an index. ``coarse`` is the coarse stage, as text that ``metaindex.coarse.spec`` reads, or ``None``.
+    ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything.
     """
 
     dim: int | None
@@ -41,6 +43,7 @@ class Schema:
     normalize: bool = False
     id_kind: IdKind | None = None
     fields: tuple[str, ...] = ()
+    coarse: str | None = None
     format_version: int = FORMAT_VERSION
     default_plan: str | None = None
 
@@ -53,6 +56,8 @@ class Schema:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         if self.default_plan is None:
             del fields["default_plan"]  # readers from before there were default plans read an index without one
+        if self.coarse is None:  # an index without one is written as before there were any
+            del fields["coarse"]
         return json.dumps({**fields, "levels": list(self.levels.edges)})
 
     @classmethod
@@ -88,8 +93,13 @@ def _checks(schema: Schema) -> dict[str, tuple[bool, str]]:
         "id_kind": (schema.id_kind in (None, "int", "text"), "int or text"),
         "fields": (_are_fields(schema.fields), f"at most {MOST_FIELDS} different names of letters, digits and underscores"),
         "default_plan": (_is_plan(schema.default_plan), "the text of a plan, at most 1,000 characters"),
+        "coarse": (_is_coarse(schema.coarse), "text of at most 256 letters, digits and signs, or None"),
         "format_version": (schema.format_version == FORMAT_VERSION, str(FORMAT_VERSION)),
     }
+
+
+def _is_coarse(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and _COARSE.fullmatch(value) is not None)
 
 
 def _is_count(value: Any) -> bool:

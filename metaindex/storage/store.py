@@ -24,10 +24,11 @@ from metaindex.errors import (
     MetaIndexError,
     ReadOnlyError,
 )
-from metaindex.storage import folder
+from metaindex.storage import derived, folder
 from metaindex.storage.cache import VectorMemory
 from metaindex.storage.catalog import Catalog, Counters, State
 from metaindex.storage.copy import copy
+from metaindex.storage.derived import CoarseFile, CoarseRecord
 from metaindex.storage.files import Files, Lock
 from metaindex.storage.ids import Ids, as_array
 from metaindex.storage.merge import Held
@@ -128,6 +129,9 @@ class Store:
                         raise CorruptIndexError(f"{opened.root}: {inspection.damage[0]}; restore it from a copy, or repair it")
                 if mode == "r+":
                     place.clean((record.number for record in state.segments), state.counters.next_segment)
+                    if state.schema.coarse is not None:
+                        with suppress(OSError):
+                            place.remove_coarse(CoarseRecord.from_json(catalog.coarse()))
                 store = cls(_current(state, place, {}), catalog, place, encode)
             except BaseException:
                 catalog.close()
@@ -370,6 +374,8 @@ class Store:
                 self._refuse_older_snapshots()
                 self._compact(transaction)
                 transaction.drop_unused_fields()
+                if self.schema.coarse is not None:
+                    transaction.put_coarse(None)
             with self._writing:
                 named = [int(held.segment.name) for held in self._now().held]
                 try:
@@ -415,6 +421,34 @@ class Store:
             self.save(path)
         else:
             copy(self._files, path)
+
+    def coarse_record(self) -> CoarseRecord | None:
+        """What the catalog says of the coarse index's file; in memory there is none."""
+        self._now()
+        return None if self._files is None else CoarseRecord.from_json(self._catalog.coarse())
+
+    def read_coarse(self, record: CoarseRecord) -> CoarseFile:
+        """The coarse index's file. Raises CorruptIndexError where it is missing or is not the one the record means."""
+        assert self._files is not None
+        return derived.read(self._files, record)
+
+    def write_coarse(self, held: CoarseFile, trained: int, version: int) -> CoarseRecord | None:
+        """Put a new file in place of the coarse index's, by a commit of its own; see ``CoarseRecord``. In memory do nothing.
+
+        Only one thread at a time may. Raises as ``transaction``, and OSError.
+        """
+        self._check_writable()
+        if self._files is None:
+            return None
+        before = self.coarse_record()
+        number = 0 if before is None else before.number + 1
+        written = derived.write(self._files, number, held)
+        record = CoarseRecord(number, written, len(held.sequence), int(held.sequence[-1]), trained, version)
+        with self.transaction() as transaction:  # a file that this leaves unnamed the next writer removes
+            transaction.put_coarse(record.to_json())
+        with suppress(OSError):
+            derived.remove_others(self._files, record)
+        return record
 
     def verify(self) -> Verification:
         """Read all that stands now, and say what of it no writer wrote. Damage is never raised; writers go on meanwhile."""

@@ -95,6 +95,21 @@ def check(files: Files, name: str, expected: Mapping[str, tuple[str, Shape]], si
         found = _parse(data, actual)
     except (ValueError, RecursionError) as error:
         raise damaged(name, str(error)) from None
+    _compare(name, found, expected)
+    return found
+
+
+def parsed(name: str, data: NDArray[np.uint8], expected: Mapping[str, tuple[str, Shape]]) -> dict[str, NDArray]:
+    """The tensors of a whole file that is in memory, as views of ``data``. Raises CorruptIndexError as ``check`` does."""
+    try:
+        found = _parse(data[:HEADER_LIMIT].tobytes(), len(data))
+    except (ValueError, RecursionError) as error:
+        raise damaged(name, str(error)) from None
+    _compare(name, found, expected)
+    return {key: data[e.begin : e.end].view(DTYPES[e.dtype]).reshape(e.shape) for key, e in found.items()}
+
+
+def _compare(name: str, found: dict[str, Extent], expected: Mapping[str, tuple[str, Shape]]) -> None:
     for key, (dtype, shape) in expected.items():
         if key not in found:
             raise damaged(name, f"it has no tensor {key!r}")
@@ -105,7 +120,6 @@ def check(files: Files, name: str, expected: Mapping[str, tuple[str, Shape]], si
             raise damaged(name, f"expected {key!r} as {dtype} {list(shape)}, found {extent.dtype} {list(extent.shape)}")
     if extra := set(found) - set(expected):
         raise damaged(name, f"it has an unexpected tensor {min(extra)!r}")
-    return found
 
 
 def load(files: Files, name: str, expected: Mapping[str, tuple[str, Shape]], size: int) -> dict[str, NDArray]:

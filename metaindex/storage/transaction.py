@@ -168,6 +168,11 @@ class Transaction:
         """After ``compact``: forget documents and metadata that no snapshot from commit ``oldest`` on can see."""
         self._changed |= self._catalog.drop_history(oldest) > 0
 
+    def put_coarse(self, text: str | None) -> None:
+        """Say which file the coarse index is in, ``None`` for none."""
+        self._changed = True
+        self._catalog.put_coarse(text)
+
     def drop_unused_fields(self) -> None:
         self._changed = True
         self._catalog.drop_unused_fields()

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from metaindex.codecs import codec
 from metaindex.door import MAX_ID_BYTES
 from metaindex.errors import CorruptIndexError, MetaIndexError
-from metaindex.storage import blocks, tensors
+from metaindex.storage import blocks, derived, tensors
 from metaindex.storage.catalog import Catalog, Counters, SegmentRecord
 from metaindex.storage.database import NAME, row_checksum
+from metaindex.storage.derived import CoarseRecord
 from metaindex.storage.files import Files
 from metaindex.storage.ids import repeated
 from metaindex.storage.pack import rows_reaching
@@ -103,6 +104,7 @@ class Inspection:
                 assert place is not None
                 self._on_disk(one, place)
         try:
+            self._coarse()
             self._compare()
             self._metadata()
         except (MetaIndexError, OSError, UnicodeError) as error:
@@ -207,6 +209,18 @@ class Inspection:
             for what in dict.fromkeys(blocks.checked_in_memory(level.parts, kind, lengths, level.start)):
                 self._add(f"segment {segment.name}, level {number}", what, level.rows)
         self._found[int(segment.name)] = (segment.sequence, segment.ids)
+
+    def _coarse(self) -> None:
+        """A coarse index that is damaged is no damage: it is derived, and its file is passed over."""
+        if self._files is None or (text := self._catalog.coarse()) is None:
+            return
+        record = CoarseRecord.from_json(text)
+        what = "its record means nothing" if record is None else derived.faults(self._files, record)
+        if what is not None:
+            name = "the coarse index" if record is None else record.name
+            self.notes.append(f"{name}: {what}; it is passed over, and build_coarse() makes it anew")
+        elif record is not None:
+            self.files, self.nbytes = self.files + 1, self.nbytes + record.file.size
 
     # catalog and segments
 

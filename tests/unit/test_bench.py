@@ -10,8 +10,8 @@ import pytest
 from metaindex import MetaIndex
 from metaindex.bench import machine, sweep
 from metaindex.bench.synthetic import NestedVectors
-from metaindex.timing import interleave
 from metaindex.cli.main import main
+from metaindex.timing import interleave
 from tests import tolerances
 
 SMALL = NestedVectors(documents=120, doc_tokens=8, dim=16, seed=3)

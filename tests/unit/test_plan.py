@@ -3,7 +3,7 @@
 import pytest
 
 from metaindex.errors import PlanError
-from metaindex.planning.plan import Coarse, Exact, Plan, Stage
+from metaindex.planning.plan import Coarse, Exact, Plan, Stage, Step
 from metaindex.types import Budget
 
 
@@ -50,6 +50,7 @@ def test_coarse_parameters_are_read():
         ("coarse", "coarse can only be the first"),
         ("(1,1)>5 coarse>5 (2,2)", "coarse can only be the first"),
         ("coarse(nprobe)>5 (2,2)", "coarse parameter"),
+        ("coarse(nprobe=1,nprobe=2)>5 (2,2)", "a parameter twice"),
     ],
 )
 def test_what_is_no_plan_is_refused_with_the_reason(text, reason):
@@ -60,7 +61,23 @@ def test_what_is_no_plan_is_refused_with_the_reason(text, reason):
 
 def test_steps_fill_in_the_sides_and_k():
     steps = Plan.parse("(1,1)>40 (*,8)>20 (*,*)").steps(16, 64, 10)
-    assert steps == ((Budget(1, 1), 40), (Budget(16, 8), 20), (Budget(16, 64), 10))
+    assert steps == (Step(Budget(1, 1), 40), Step(Budget(16, 8), 20), Step(Budget(16, 64), 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("coarse>40 (*,*)", (16, 2)),
+        ("coarse>40 (4,8)>20 (8,64)", (8, 2)),  # the query tokens of the last stage
+        ("coarse(r_q=3,nprobe=7)>40 (4,1)", (3, 1)),  # of a document no more than the next stage sees
+    ],
+)
+def test_a_coarse_stage_goes_by_the_query_tokens_of_the_last(text, budget):
+    plan = Plan.parse(text)
+    first, *rest = plan.steps(16, 64, 10, coarse_tokens=2)
+    assert (first.budget, first.keep, first.coarse) == (Budget(*budget), 40, plan.coarse)
+    assert str(first) == text.split()[0]
+    assert all(step.coarse is None for step in rest)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +88,15 @@ def test_steps_fill_in_the_sides_and_k():
         ("(1,1)>9 (2,2)", "fewer than k = 10"),
         ("coarse>40 (2,2)", "no coarse stage"),
         ("(*,1)>40 (4,4)", "budgets may not shrink"),
+        ("coarse>9 (2,2)", "fewer than k = 10"),
+        ("coarse(r_q=17)>40 (*,*)", "expected r_q in 1..16"),
+        ("coarse(r_q=0)>40 (*,*)", "expected r_q in 1..16"),
+        ("coarse>40 (17,2)", "more than the 16 query"),
     ],
 )
 def test_steps_refuse_what_an_index_can_not_run(text, reason):
     with pytest.raises(PlanError) as refused:
-        Plan.parse(text).steps(16, 64, 10)
+        Plan.parse(text).steps(16, 64, 10, None if reason == "no coarse stage" else 1)
     assert reason in str(refused.value)
 
 
