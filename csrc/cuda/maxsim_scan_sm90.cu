@@ -1,0 +1,124 @@
+#include "maxsim_scan_sm90.hpp"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "sm90/scan.hpp"
+
+namespace metaindex::device {
+
+namespace sm90 {
+
+template <Codec kCodec>
+cudaError_t launch(const Scan& scan, const CUtensorMap& queries, cudaStream_t stream);
+
+extern template cudaError_t launch<Codec::float16>(const Scan&, const CUtensorMap&, cudaStream_t);
+extern template cudaError_t launch<Codec::bfloat16>(const Scan&, const CUtensorMap&, cudaStream_t);
+extern template cudaError_t launch<Codec::int8>(const Scan&, const CUtensorMap&, cudaStream_t);
+
+}  // namespace sm90
+
+namespace {
+
+using namespace sm90;
+
+void check(cudaError_t error) {
+    if (error != cudaSuccess) throw std::runtime_error(std::string("maxsim_scan_sm90: ") + cudaGetErrorString(error));
+}
+
+int multiprocessors() {
+    int device = 0, count = 0;
+    check(cudaGetDevice(&device));
+    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+    return count;
+}
+
+// Where the parts of the boxes lie, one behind the other.
+struct Parts {
+    explicit Parts(const LevelAddresses& levels, int32_t r_c)
+        : tile(document_tile(r_c)),
+          pieces(pieces_of(levels.starts, levels.widths, levels.levels, r_c, tile)),
+          count(static_cast<int64_t>(pieces.pieces.size())) {
+        places = levels.segments * count * kMapBytes;
+        cut = places + r_c * static_cast<int64_t>(sizeof(Place));
+        starts = cut + count * static_cast<int64_t>(sizeof(Piece));
+        bytes = starts + (tile.blocks + 1) * static_cast<int64_t>(sizeof(int32_t));
+    }
+
+    DocumentTile tile;
+    Pieces pieces;
+    int64_t count;
+    int64_t places, cut, starts, bytes;
+};
+
+}  // namespace
+
+Feature serves_maxsim_scan_sm90(const ScanQuestion& question) {
+    if (question.capability != 90) return {false, "wgmma is only in compute capability 9.0"};
+    if (question.codec == Codec::float32) return {false, "tensor cores would round float32"};
+    if (question.dim * itemsize(question.codec) % 16 != 0) {
+        return {false, "the copy engine wants tokens of a multiple of 16 bytes"};
+    }
+    if (question.codec == Codec::int8 && question.dim >= (1 << 31) / (128 * 128)) {
+        return {false, "sums of so many products overflow int32"};
+    }
+    if (!question.resident) return {false, "levels in host memory come over the bus, which no copy engine makes faster"};
+    if (question.r_c < 1 || question.tokens < 1) return {false, "there are no tokens"};
+    return {true, "sm90"};
+}
+
+int32_t maxsim_scan_sm90_run_size(int32_t r_c) { return document_tile(r_c).documents(); }
+
+int64_t maxsim_scan_sm90_boxes_bytes(const LevelAddresses& levels, int32_t r_c) { return Parts(levels, r_c).bytes; }
+
+Boxes maxsim_scan_sm90_boxes(const LevelAddresses& levels, int32_t r_c, std::byte* host, const std::byte* device) {
+    const Parts parts(levels, r_c);
+    for (int64_t segment = 0; segment < levels.segments; ++segment) {
+        for (int64_t i = 0; i < parts.count; ++i) {
+            const int level = parts.pieces.levels[i];
+            const int64_t at = segment * levels.levels + level;
+            std::byte* map = host + (segment * parts.count + i) * kMapBytes;
+            std::memset(map, 0, kMapBytes);
+            if (levels.rows[at] == 0) continue;  // no document has these tokens, so nobody asks for them
+            encode(level_box(static_cast<uint64_t>(levels.codes[at]), levels.rows[at], levels.widths[level], levels.dim,
+                             levels.codec, parts.tile, parts.pieces.pieces[i]),
+                   map);
+        }
+    }
+    auto* places = reinterpret_cast<Place*>(host + parts.places);
+    for (int level = 0; level < levels.levels; ++level) {
+        const int end = std::min(r_c, levels.starts[level] + levels.widths[level]);
+        for (int token = levels.starts[level]; token < end; ++token) {
+            places[token] = {level, levels.widths[level], token - levels.starts[level], 0};
+        }
+    }
+    std::memcpy(host + parts.cut, parts.pieces.pieces.data(), parts.count * sizeof(Piece));
+    std::memcpy(host + parts.starts, parts.pieces.starts.data(), parts.pieces.starts.size() * sizeof(int32_t));
+    return {device, reinterpret_cast<const Place*>(device + parts.places), reinterpret_cast<const Piece*>(device + parts.cut),
+            reinterpret_cast<const int32_t*>(device + parts.starts), static_cast<int32_t>(parts.count)};
+}
+
+void maxsim_scan_sm90(const Table& table, const Queries& queries, int32_t r_c, const Runs& runs, const uint8_t* allow,
+                      const Output& output, const Boxes& boxes, Stream stream) {
+    if (runs.count == 0 || queries.batch == 0) return;
+    const int processors = multiprocessors();
+    Scan scan{table, queries, runs, allow, output, boxes, {}, r_c, 0, 0, 0};
+    scan.tiling = tiling({table.codec, table.dim, r_c, queries.batch, queries.tokens, processors});
+    alignas(64) CUtensorMap map;
+    encode(query_box(queries, table.dim, table.codec, scan.tiling), &map);
+    const auto start = table.codec == Codec::int8       ? launch<Codec::int8>
+                       : table.codec == Codec::bfloat16 ? launch<Codec::bfloat16>
+                                                        : launch<Codec::float16>;
+    for (; scan.first_tile < scan.tiling.tiles; scan.first_tile += scan.wave) {
+        scan.wave = std::min(scan.tiling.wave, scan.tiling.tiles - scan.first_tile);
+        scan.step = blocks_per_tile(scan.wave, processors, runs.count);
+        check(start(scan, map, static_cast<cudaStream_t>(stream)));
+    }
+}
+
+}  // namespace metaindex::device
