@@ -4,7 +4,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -38,24 +37,6 @@ int multiprocessors() {
     return count;
 }
 
-// Where the parts of the boxes lie, one behind the other.
-struct Parts {
-    explicit Parts(const LevelAddresses& levels, int32_t r_c)
-        : tile(document_tile(r_c)),
-          pieces(pieces_of(levels.starts, levels.widths, levels.levels, r_c, tile)),
-          count(static_cast<int64_t>(pieces.pieces.size())) {
-        places = levels.segments * count * kMapBytes;
-        cut = places + r_c * static_cast<int64_t>(sizeof(Place));
-        starts = cut + count * static_cast<int64_t>(sizeof(Piece));
-        bytes = starts + (tile.blocks + 1) * static_cast<int64_t>(sizeof(int32_t));
-    }
-
-    DocumentTile tile;
-    Pieces pieces;
-    int64_t count;
-    int64_t places, cut, starts, bytes;
-};
-
 }  // namespace
 
 Feature serves_maxsim_scan_sm90(const ScanQuestion& question) {
@@ -74,33 +55,12 @@ Feature serves_maxsim_scan_sm90(const ScanQuestion& question) {
 
 int32_t maxsim_scan_sm90_run_size(int32_t r_c) { return document_tile(r_c).documents(); }
 
-int64_t maxsim_scan_sm90_boxes_bytes(const LevelAddresses& levels, int32_t r_c) { return Parts(levels, r_c).bytes; }
+int64_t maxsim_scan_sm90_boxes_bytes(const LevelAddresses& levels, int32_t r_c) { return BoxWriter(levels, r_c).bytes(); }
 
 Boxes maxsim_scan_sm90_boxes(const LevelAddresses& levels, int32_t r_c, std::byte* host, const std::byte* device) {
-    const Parts parts(levels, r_c);
-    for (int64_t segment = 0; segment < levels.segments; ++segment) {
-        for (int64_t i = 0; i < parts.count; ++i) {
-            const int level = parts.pieces.levels[i];
-            const int64_t at = segment * levels.levels + level;
-            std::byte* map = host + (segment * parts.count + i) * kMapBytes;
-            std::memset(map, 0, kMapBytes);
-            if (levels.rows[at] == 0) continue;  // no document has these tokens, so nobody asks for them
-            encode(level_box(static_cast<uint64_t>(levels.codes[at]), levels.rows[at], levels.widths[level], levels.dim,
-                             levels.codec, parts.tile, parts.pieces.pieces[i]),
-                   map);
-        }
-    }
-    auto* places = reinterpret_cast<Place*>(host + parts.places);
-    for (int level = 0; level < levels.levels; ++level) {
-        const int end = std::min(r_c, levels.starts[level] + levels.widths[level]);
-        for (int token = levels.starts[level]; token < end; ++token) {
-            places[token] = {level, levels.widths[level], token - levels.starts[level], 0};
-        }
-    }
-    std::memcpy(host + parts.cut, parts.pieces.pieces.data(), parts.count * sizeof(Piece));
-    std::memcpy(host + parts.starts, parts.pieces.starts.data(), parts.pieces.starts.size() * sizeof(int32_t));
-    return {device, reinterpret_cast<const Place*>(device + parts.places), reinterpret_cast<const Piece*>(device + parts.cut),
-            reinterpret_cast<const int32_t*>(device + parts.starts), static_cast<int32_t>(parts.count)};
+    const BoxWriter writer(levels, r_c);
+    writer.write(host, encode);
+    return writer.boxes(device);
 }
 
 void maxsim_scan_sm90(const Table& table, const Queries& queries, int32_t r_c, const Runs& runs, const uint8_t* allow,

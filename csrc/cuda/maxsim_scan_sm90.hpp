@@ -9,15 +9,6 @@
 
 namespace metaindex::device {
 
-// Levels as the host knows them.
-struct LevelAddresses {
-    const int64_t* codes;                // [segments, levels], addresses on the device
-    const int64_t* rows;                 // [segments, levels], documents that reach each level
-    const int32_t* starts, *widths;      // [levels]
-    int32_t segments, levels, dim;
-    Codec codec;
-};
-
 struct ScanQuestion {
     Codec codec;
     int64_t dim;
@@ -34,11 +25,11 @@ Feature serves_maxsim_scan_sm90(const ScanQuestion& question);
 int32_t maxsim_scan_sm90_run_size(int32_t r_c);
 
 // How large the boxes of a table at one r_c are.
-int64_t maxsim_scan_sm90_boxes_bytes(const LevelAddresses& levels, int32_t r_c);
+int64_t maxsim_scan_sm90_boxes_bytes(const sm90::LevelAddresses& levels, int32_t r_c);
 
 // Writes them to `host`, aligned to 64 bytes, for the caller to copy to `device`, aligned to 128, and says what is where there.
 // They serve every scan of these levels at this r_c. Throws std::runtime_error where the driver refuses.
-sm90::Boxes maxsim_scan_sm90_boxes(const LevelAddresses& levels, int32_t r_c, std::byte* host, const std::byte* device);
+sm90::Boxes maxsim_scan_sm90_boxes(const sm90::LevelAddresses& levels, int32_t r_c, std::byte* host, const std::byte* device);
 
 // Scores the rows of the runs at (lengths, r_c); `allow` [rows] may be null. Throws std::runtime_error where a launch fails.
 void maxsim_scan_sm90(const Table& table, const Queries& queries, int32_t r_c, const Runs& runs, const uint8_t* allow,

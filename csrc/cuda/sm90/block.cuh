@@ -61,10 +61,9 @@ struct Block {
     }
 
     __device__ __forceinline__ void init_barriers() const {
-        const int warps = 4 * (tiling().alternate ? 1 : kConsumers);
         for (int stage = 0; stage < tiling().stages; ++stage) {
             ptx::barrier_init(full(stage), 1);
-            ptx::barrier_init(empty(stage), warps);
+            ptx::barrier_init(empty(stage), 4 * kConsumers);
         }
         for (int slot = 0; slot < kItems; ++slot) {
             ptx::barrier_init(item_full(slot), 1);

@@ -1,6 +1,8 @@
 // A warpgroup that multiplies: products in registers, maxima over documents, sums over queries.
 #pragma once
 
+#include <type_traits>
+
 #include "block.cuh"
 #include "output.cuh"
 
@@ -32,15 +34,16 @@ class Consumer {
             const int slot = items.slot;
             items.next(kItems);
 
+            if (t.alternate && item.tile % kConsumers != group_) {
+                if (!t.held || item.row_block == 0) pass(ring);
+                done(block_.item_empty(slot));
+                continue;
+            }
             // A held tile keeps its stages until the last block of rows has seen it.
             const bool seen = !t.held || item.row_block + 1 == t.row_blocks;
             Ring from = ring;
             if (t.held) from.skip(item.block * t.slices, t.stages);
             if (!t.held || (seen && item.last)) ring.skip((t.held ? item.block + 1 : 1) * t.slices, t.stages);
-            if (t.alternate && item.tile % kConsumers != group_) {
-                done(block_.item_empty(slot));
-                continue;
-            }
             const float2 weights = row_weights(item.row_block);
             multiply(item, from, seen, numbers);
 
@@ -73,6 +76,17 @@ class Consumer {
     __device__ __forceinline__ void done(uint32_t barrier) const {
         __syncwarp();
         if (thread_ % 32 == 0) ptx::arrive(barrier);
+    }
+
+    // Past the stages of the other warpgroup's item. It takes part in giving them back all the same: a wait tells the phases of a
+    // stage apart by their parity, so none may go by unseen.
+    __device__ __forceinline__ void pass(Ring& ring) const {
+        const Tiling& t = block_.tiling();
+        for (int slice = 0; slice < t.slices; ++slice) {
+            ptx::wait(block_.full(ring.slot), ring.parity);
+            done(block_.empty(ring.slot));
+            ring.next(t.stages);
+        }
     }
 
     // All products of an item, slice by slice; one group of products is under way while the next one is issued.

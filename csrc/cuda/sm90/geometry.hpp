@@ -91,8 +91,8 @@ struct Pieces {
     std::vector<int32_t> starts;  // [blocks + 1], a block's first piece
 };
 
-// Where a token lies: at row * width + offset of its level.
-struct alignas(16) Place {
+// Where a token comes from: row * width + offset of its level.
+struct alignas(16) Source {
     int32_t level, width, offset, padding;
 };
 

@@ -1,10 +1,10 @@
 // The kernel of the Hopper scan, for one codec.
 //
+// Whoever includes this has included ptx.cuh, or on a CPU what stands in for it.
+//
 // A thread block lives as long as the scan and keeps to one tile of queries, while it walks over every so manieth tile of
 // documents. Its first warpgroup feeds it (producer.cuh), the two others multiply (consumer.cuh).
 #pragma once
-
-#include "ptx.cuh"
 
 #include "consumer.cuh"
 #include "producer.cuh"

@@ -4,6 +4,8 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include "ptx.cuh"
+
 #include "kernel.cuh"
 
 namespace metaindex::device::sm90 {

@@ -1,6 +1,8 @@
 // Where scores go: into a matrix, or as keys to the hits of their query.
 #pragma once
 
+#include <cmath>
+
 #include "scan.hpp"
 
 namespace metaindex::device::sm90 {

@@ -86,9 +86,9 @@ class Schedule {
         if (!table.full) there = there && token < __ldg(table.lengths + row_ + (there ? document : 0));
         float found = 1.0f;
         if constexpr (kCodec == Codec::int8) {
-            const int4 place = __ldg(reinterpret_cast<const int4*>(scan_.boxes.places + (there ? token : 0)));
-            const int64_t scales = __ldg(table.scales + int64_t{segment_} * table.levels + place.x);
-            const int64_t at = (int64_t{first_} + document) * place.y + place.z;
+            const int4 source = __ldg(reinterpret_cast<const int4*>(scan_.boxes.sources + (there ? token : 0)));
+            const int64_t scales = __ldg(table.scales + int64_t{segment_} * table.levels + source.x);
+            const int64_t at = (int64_t{first_} + document) * source.y + source.z;
             if (there) found = __ldg(reinterpret_cast<const float*>(scales) + at);
         }
         return there ? found : __int_as_float(0x7FFFFFFF);
