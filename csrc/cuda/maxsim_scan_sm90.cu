@@ -39,20 +39,6 @@ int multiprocessors() {
 
 }  // namespace
 
-Feature serves_maxsim_scan_sm90(const ScanQuestion& question) {
-    if (question.capability != 90) return {false, "wgmma is only in compute capability 9.0"};
-    if (question.codec == Codec::float32) return {false, "tensor cores would round float32"};
-    if (question.dim * itemsize(question.codec) % 16 != 0) {
-        return {false, "the copy engine wants tokens of a multiple of 16 bytes"};
-    }
-    if (question.codec == Codec::int8 && question.dim >= (1 << 31) / (128 * 128)) {
-        return {false, "sums of so many products overflow int32"};
-    }
-    if (!question.resident) return {false, "levels in host memory come over the bus, which no copy engine makes faster"};
-    if (question.r_c < 1 || question.tokens < 1) return {false, "there are no tokens"};
-    return {true, "sm90"};
-}
-
 int32_t maxsim_scan_sm90_run_size(int32_t r_c) { return document_tile(r_c).documents(); }
 
 int64_t maxsim_scan_sm90_boxes_bytes(const LevelAddresses& levels, int32_t r_c) { return BoxWriter(levels, r_c).bytes(); }

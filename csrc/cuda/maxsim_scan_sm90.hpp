@@ -19,7 +19,19 @@ struct ScanQuestion {
 };
 
 // Whether maxsim_scan_sm90 serves it, and if not, why.
-Feature serves_maxsim_scan_sm90(const ScanQuestion& question);
+inline Feature serves_maxsim_scan_sm90(const ScanQuestion& question) {
+    if (question.capability != 90) return {false, "wgmma is only in compute capability 9.0"};
+    if (question.codec == Codec::float32) return {false, "tensor cores would round float32"};
+    if (question.r_c < 1 || question.tokens < 1) return {false, "there are no tokens"};
+    if (question.dim * itemsize(question.codec) % 16 != 0) {
+        return {false, "the copy engine wants tokens of a multiple of 16 bytes"};
+    }
+    if (question.codec == Codec::int8 && question.dim >= (int64_t{1} << 31) / (128 * 128)) {
+        return {false, "sums of so many products overflow int32"};
+    }
+    if (!question.resident) return {false, "levels in host memory come over the bus, which no copy engine makes faster"};
+    return {true, "sm90"};
+}
 
 // The most rows that its runs may have at this r_c, and the best size for them.
 int32_t maxsim_scan_sm90_run_size(int32_t r_c);

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "cases.hpp"
 #include "warps.hpp"
 
+#include "../../csrc/cuda/maxsim_scan_sm90.hpp"
 #include "../../csrc/cuda/sm90/kernel.cuh"
 
 using namespace metaindex;
@@ -18,7 +21,8 @@ namespace {
 
 constexpr double kTolerance = 2e-6;  // relative to the sum of magnitudes, as for the CPU's kernels
 constexpr int64_t kMissing = INT64_MIN;
-constexpr int kLargest[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 24, 32, 33, 48, 63, 64, 65, 96, 100, 128, 129, 200, 256, 257, 300, 1030};
+constexpr int kLargest[] = {1,  2,  3,  4,  5,  7,   8,   11,  16,  17,  24,  32,  33,
+                            48, 63, 64, 65, 96, 100, 128, 129, 200, 256, 257, 300, 1030};
 
 void test_cells() {
     std::vector<int> seen(kRows * kColumns);
@@ -37,7 +41,8 @@ void test_swizzle() {
         for (int byte = 0; byte < kSliceBytes; ++byte) {
             const int at = swizzled(row, byte);
             ++seen[static_cast<size_t>(at)];
-            CHECK(at == static_cast<int>(simulated::swizzle(static_cast<uint32_t>(row * kSliceBytes + byte))), "row %d byte %d", row, byte);
+            CHECK(at == static_cast<int>(simulated::swizzle(static_cast<uint32_t>(row * kSliceBytes + byte))), "row %d byte %d",
+                  row, byte);
             CHECK(swizzled(row + 8, byte) == at + kSwizzleBytes, "the pattern starts over");
         }
     }
@@ -94,13 +99,18 @@ void test_tilings() {
                     for (const int tokens : {1, 3, 16, 17, 32, 64, 65, 130, 300}) {
                         const Tiling t = tiling({codec, dim, r_c, batch, tokens, 132});
                         CHECK(t.shared_bytes <= kSharedBytes && t.stages >= kMinStages && t.stages <= kMaxStages,
-                              "d=%ld r_c=%d batch=%d R=%d: %d stages, %d bytes", static_cast<long>(dim), r_c, batch, tokens, t.stages,
-                              t.shared_bytes);
-                        CHECK(t.ring % kSwizzleBytes == 0 && t.stage_bytes % kSwizzleBytes == 0 && t.query_bytes % kSwizzleBytes == 0,
+                              "d=%ld r_c=%d batch=%d R=%d: %d stages, %d bytes", static_cast<long>(dim), r_c, batch, tokens,
+                              t.stages, t.shared_bytes);
+                        CHECK(t.ring % kSwizzleBytes == 0 && t.stage_bytes % kSwizzleBytes == 0 &&
+                                  t.query_bytes % kSwizzleBytes == 0,
                               "operands start where the swizzle does");
-                        CHECK(t.columns % 16 == 0 && t.scratch % 16 == 0 && t.items % 8 == 0 && t.barriers % 8 == 0, "alignment");
+                        CHECK(t.columns % 16 == 0 && t.scratch % 16 == 0 && t.items % 8 == 0 && t.barriers % 8 == 0,
+                              "alignment");
                         // wgmma reads 64 rows whatever was loaded.
-                        CHECK(t.ring + t.stages * t.stage_bytes >= (t.resident ? t.ring : t.ring + (t.stages - 1) * t.stage_bytes + t.query_bytes) + kRows * kSliceBytes, "rows past the queries");
+                        CHECK(t.ring + t.stages * t.stage_bytes >=
+                                  (t.resident ? t.ring : t.ring + (t.stages - 1) * t.stage_bytes + t.query_bytes) +
+                                      kRows * kSliceBytes,
+                              "rows past the queries");
                         CHECK(!t.held || t.documents.blocks * t.slices <= t.stages, "a held tile fits into its stages");
                         CHECK(!t.held || t.resident, "who holds tiles keeps queries");
                         // Every token of every query stands in one row.
@@ -111,7 +121,8 @@ void test_tilings() {
                                     for (int row = 0; row < t.box_rows; ++row) {
                                         const int query = t.first_query(tile, owner, block) + (t.parts > 1 ? 0 : row / tokens);
                                         const int token = t.first_token(block) + (t.parts > 1 ? row : row % tokens);
-                                        if (query < batch && token < tokens) ++seen[static_cast<size_t>(query) * tokens + token];
+                                        if (query < batch && token < tokens)
+                                            ++seen[static_cast<size_t>(query) * tokens + token];
                                     }
                                 }
                             }
@@ -154,10 +165,21 @@ struct Placed {
             }
         }
         first_rows.push_back(c.table.rows());
-        table = {codes.data(), c.table.codec == Codec::int8 ? scales.data() : nullptr, first_rows.data(), lengths.data(),
-                 starts.data(), widths.data(), nullptr, nullptr, static_cast<int32_t>(c.table.segments.size()),
-                 static_cast<int32_t>(widths.size()), starts.back() + widths.back(), static_cast<int32_t>(c.table.dim),
-                 c.table.rows(), c.table.codec, false};
+        table = {codes.data(),
+                 c.table.codec == Codec::int8 ? scales.data() : nullptr,
+                 first_rows.data(),
+                 lengths.data(),
+                 starts.data(),
+                 widths.data(),
+                 nullptr,
+                 nullptr,
+                 static_cast<int32_t>(c.table.segments.size()),
+                 static_cast<int32_t>(widths.size()),
+                 starts.back() + widths.back(),
+                 static_cast<int32_t>(c.table.dim),
+                 c.table.rows(),
+                 c.table.codec,
+                 false};
         table.full = std::all_of(lengths.begin(), lengths.end(), [&](int32_t n) { return n >= table.tokens; });
     }
 
@@ -197,6 +219,7 @@ struct Asked {
     const int64_t* thresholds;  // null: scores
     int multiprocessors;
     bool places;
+    int run_size = kColumns;  // at most
 };
 
 // As the host side of the scan does it, block after block.
@@ -204,23 +227,29 @@ Scanned scan(const Placed& placed, const Asked& asked, Tiling* used = nullptr) {
     const Case& c = placed.c;
     const BoxWriter writer(placed.addresses(), asked.r_c);
     std::vector<std::byte> memory(static_cast<size_t>(writer.bytes()) + kMapBytes);
-    auto* host = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + kMapBytes - 1) / kMapBytes * kMapBytes);
+    auto* host =
+        reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + kMapBytes - 1) / kMapBytes * kMapBytes);
     static_assert(sizeof(Box) <= kMapBytes);
     writer.write(host, [](const Box& box, void* map) { std::memcpy(map, &box, sizeof box); });
 
-    const std::vector<int32_t> runs = placed.runs(document_tile(asked.r_c).documents(), asked.from, asked.to);
+    const std::vector<int32_t> runs =
+        placed.runs(std::min(asked.run_size, document_tile(asked.r_c).documents()), asked.from, asked.to);
     const auto batch = static_cast<int32_t>(c.batch);
     const int64_t columns = placed.table.rows;
     Scanned out{std::vector<float>(static_cast<size_t>(batch * columns), 77.0f),
-                std::vector<int64_t>(static_cast<size_t>(batch * columns), 0), std::vector<int32_t>(static_cast<size_t>(batch), 0)};
+                std::vector<int64_t>(static_cast<size_t>(batch * columns), 0),
+                std::vector<int32_t>(static_cast<size_t>(batch), 0)};
     Table table = placed.table;
     if (asked.places) table.places = placed.places.data();
     const Queries queries{c.queries.codes.get(), c.queries.scales.data(), c.lengths_of_queries.data(), batch,
                           static_cast<int32_t>(c.tokens)};
-    const Output output{asked.thresholds ? nullptr : out.scores.data(), columns,
+    const Output output{asked.thresholds ? nullptr : out.scores.data(),
+                        columns,
                         {out.keys.data(), out.counts.data(), asked.thresholds, columns}};
-    Scan scan{table, queries, {runs.data(), static_cast<int32_t>(runs.size() / 3), 0}, asked.allow, output, writer.boxes(host),
-              {}, asked.r_c, 0, 0, 0};
+    Scan scan{table,       queries,   {runs.data(), static_cast<int32_t>(runs.size() / 3), 0},
+              asked.allow, output,    writer.boxes(host),
+              {},          asked.r_c, 0,
+              0,           0};
     scan.tiling = tiling({table.codec, table.dim, asked.r_c, batch, queries.tokens, asked.multiprocessors});
     if (used) *used = scan.tiling;
     std::byte query_map[kMapBytes];
@@ -231,6 +260,7 @@ Scanned scan(const Placed& placed, const Asked& asked, Tiling* used = nullptr) {
         scan.step = blocks_per_tile(scan.wave, asked.multiprocessors, scan.runs.count);
         for (int block = 0; block < scan.wave * scan.step; ++block) {
             simulated::Machine machine(block, scan.tiling.shared_bytes, static_cast<unsigned>(random_numbers()));
+            machine.parameter(query_map);
             machine.run([&] {
                 if (table.codec == Codec::float16) scan_block<Codec::float16>(scan, query_map, machine.memory());
                 if (table.codec == Codec::bfloat16) scan_block<Codec::bfloat16>(scan, query_map, machine.memory());
@@ -241,15 +271,16 @@ Scanned scan(const Placed& placed, const Asked& asked, Tiling* used = nullptr) {
     return out;
 }
 
+// Whether tiles are taken in turn, queries stay, tiles are held, queries have parts, tokens come in blocks.
+using Mode = std::tuple<bool, bool, bool, bool, bool>;
+std::set<Mode> modes;
+
 void test_scan(const Case& c, int r_c, int multiprocessors) {
     const Placed placed(c);
     const int64_t rows = placed.table.rows, from = rows > 3 ? 1 : 0;
     Tiling used;
     const Scanned scores = scan(placed, {r_c, from, rows, nullptr, nullptr, multiprocessors, false}, &used);
-    std::printf("%s d=%ld r_c=%d B=%ld R=%ld: %d documents, %d blocks, %d rows of %d queries, %d parts, %d stages%s%s%s\n",
-                name(c.table.codec), static_cast<long>(c.table.dim), r_c, static_cast<long>(c.batch), static_cast<long>(c.tokens),
-                used.documents.documents(), used.documents.blocks, used.row_blocks, used.queries, used.parts, used.stages,
-                used.alternate ? ", in turn" : "", used.resident ? ", resident" : "", used.held ? ", held" : "");
+    modes.insert({used.alternate, used.resident, used.held, used.parts > 1, used.documents.blocks > 1});
     std::vector<uint8_t> allow(static_cast<size_t>(rows));
     for (uint8_t& allowed : allow) allowed = random_numbers() % 4 != 0;
     std::vector<int64_t> thresholds;
@@ -288,10 +319,37 @@ void test_scan(const Case& c, int r_c, int multiprocessors) {
     for (int64_t b = 0; b < c.batch; ++b) {
         for (int64_t row = from; row < rows; ++row) {
             const size_t at = static_cast<size_t>(b * rows + row);
-            const bool same = allow[static_cast<size_t>(row)] ? allowed.scores[at] == scores.scores[at] : std::isinf(allowed.scores[at]);
+            const bool same =
+                allow[static_cast<size_t>(row)] ? allowed.scores[at] == scores.scores[at] : std::isinf(allowed.scores[at]);
             CHECK(same, "query %ld row %ld of the allowed", static_cast<long>(b), static_cast<long>(row));
         }
     }
+}
+
+// More tiles than the scheduler reads at once, and none of them full.
+void test_small_runs() {
+    const Case c(Codec::int8, 16, {1, 2, 4}, {3}, 70);
+    const Placed placed(c);
+    const Scanned large = scan(placed, {7, 0, 70, nullptr, nullptr, 2, false}),
+                  small = scan(placed, {7, 0, 70, nullptr, nullptr, 1, false, 1});
+    CHECK(large.scores == small.scores, "a run's size changes scores");
+}
+
+void test_serves() {
+    const ScanQuestion good{Codec::int8, 128, 64, 16, 90, true};
+    CHECK(serves_maxsim_scan_sm90(good).ok, "%s", serves_maxsim_scan_sm90(good).why.c_str());
+    const auto refuses = [&](auto change, const char* why) {
+        ScanQuestion question = good;
+        change(question);
+        const Feature verdict = serves_maxsim_scan_sm90(question);
+        CHECK(!verdict.ok && verdict.why.find(why) != std::string::npos, "%s: %s", why, verdict.why.c_str());
+    };
+    refuses([](ScanQuestion& q) { q.capability = 100; }, "9.0");
+    refuses([](ScanQuestion& q) { q.codec = Codec::float32; }, "float32");
+    refuses([](ScanQuestion& q) { q.tokens = 0; }, "no tokens");
+    refuses([](ScanQuestion& q) { q.dim = 120; }, "16 bytes");
+    refuses([](ScanQuestion& q) { q.dim = 131072; }, "int32");
+    refuses([](ScanQuestion& q) { q.resident = false; }, "bus");
 }
 
 std::vector<int32_t> repeated(int count, std::vector<int32_t> lengths) {
@@ -310,19 +368,30 @@ int main() {
     test_pieces({3, 5, 20, 100, 172});
     test_pieces(std::vector<int32_t>(130, 1));
     test_tilings();
+    test_serves();
+    test_small_runs();
     const std::vector<int64_t> doubling{1, 1, 2, 4, 8, 16, 32};
     for (const Codec codec : {Codec::float16, Codec::bfloat16, Codec::int8}) {
         const int64_t slice = kSliceBytes / itemsize(codec);
-        test_scan(Case(codec, slice, doubling, {16}, 23), 64, 2);                               // one query
-        test_scan(Case(codec, 2 * slice, doubling, repeated(16, {16, 9}), 21), 64, 1);          // two blocks of rows, held
-        test_scan(Case(codec, 3 * slice / 2, doubling, repeated(6, {16, 0, 3}), 21), 11, 2);    // within a level; a tail of d
+        test_scan(Case(codec, slice, doubling, {16}, 23), 64, 2);  // one query
+        test_scan(Case(codec, 2 * slice, doubling, repeated(13, {16, 9}), 21), 64,
+                  1);  // two blocks of rows, held, one of them empty
+        test_scan(Case(codec, 3 * slice / 2, doubling, repeated(6, {16, 0, 3}), 21), 11, 2);  // within a level; a tail of d
         test_scan(Case(codec, 16, {3, 5, 20}, repeated(33, {1}), 40), 3, 3);
-        test_scan(Case(codec, slice, {1, 6}, repeated(5, {5, 2}), 300), 1, 2);                  // 256 documents
-        test_scan(Case(codec, 16, {1, 1, 2, 4, 8, 16, 32, 64, 180}, {17, 31}, 11), 300, 1);     // blocks of tokens
-        test_scan(Case(codec, slice, doubling, {130, 70, 129}, 9), 48, 2);                      // long queries
-        test_scan(Case(codec, slice, doubling, {100}, 9), 64, 2);                               // one long query
-        test_scan(Case(codec, 6 * slice, {1, 1, 2}, repeated(9, {16, 5}), 9), 4, 1);             // queries don't fit
-        test_scan(Case(codec, 6 * slice, {1, 1, 2}, {70}, 9), 4, 1);
+        test_scan(Case(codec, slice, {1, 6}, repeated(5, {5, 2}), 300), 1, 2);               // 256 documents
+        test_scan(Case(codec, 16, {1, 1, 2, 4, 8, 16, 32, 64, 180}, {17, 31}, 11), 300, 1);  // blocks of tokens
+        test_scan(Case(codec, slice, doubling, {130, 70, 129}, 9), 48, 2);                   // long queries
+        test_scan(Case(codec, slice, doubling, {100}, 9), 64, 2);                            // one long query
+        test_scan(Case(codec, 8 * slice, {1, 1, 2}, repeated(9, {16, 5}), 9), 4, 1);         // queries don't fit
+        test_scan(Case(codec, 8 * slice, {1, 1, 2}, {70}, 9), 4, 1);
+        test_scan(Case(codec, 16, {1, 1, 2, 4, 8, 16, 32, 64, 180}, {100}, 5), 300, 1);  // brought again for each part
+    }
+    for (const Mode& mode :
+         {Mode{true, true, false, false, false}, Mode{true, true, false, false, true}, Mode{false, true, true, false, false},
+          Mode{false, true, false, false, false}, Mode{false, true, true, true, false}, Mode{true, true, true, true, false},
+          Mode{true, true, false, true, true}, Mode{false, false, false, false, false},
+          Mode{true, false, false, true, false}}) {
+        CHECK(modes.count(mode) == 1, "no case is tiled like that");
     }
     std::printf(failures ? "%d failures\n" : "all good\n", failures);
     return failures != 0;

@@ -1,8 +1,8 @@
 // A thread block on a CPU: what the Hopper kernel's source needs in place of the compiler's built-ins and of ptx.cuh.
 //
 // Every thread is a fiber; which of them goes on is drawn by chance. Copies and products happen as late as the instructions
-// allow, or copies as soon as they are asked for, so that a stage which is given back too early, a wait for the wrong phase or a
-// forgotten arrival gives wrong scores, a failed check or a block that comes to a stop.
+// allow, or copies as soon as they are asked for, so that a stage which is given back too early, a wait for the wrong phase or
+// a forgotten arrival gives wrong scores, a failed check or a block that comes to a stop.
 #pragma once
 
 #include <ucontext.h>
@@ -41,18 +41,19 @@ namespace metaindex::simulated {
 
 using namespace metaindex::device::sm90;
 
-#define EXPECT(condition, ...)                             \
-    do {                                                   \
-        if (!(condition)) {                                \
+#define EXPECT(condition, ...)                                \
+    do {                                                      \
+        if (!(condition)) {                                   \
             std::printf("FAILED in block: %s: ", #condition); \
-            std::printf(__VA_ARGS__);                      \
-            std::printf("\n");                             \
-            std::exit(1);                                  \
-        }                                                  \
+            std::printf(__VA_ARGS__);                         \
+            std::printf("\n");                                \
+            std::exit(1);                                     \
+        }                                                     \
     } while (0)
 
 inline constexpr uint32_t kShared = 4 * kSwizzleBytes;  // the address of shared memory
 inline constexpr size_t kStackBytes = 256 << 10;
+inline constexpr unsigned kPatience = 4;  // rounds that a warp may dawdle
 
 // The hardware's swizzle: bits 4..6 of an address are exchanged by bits 7..9.
 inline uint32_t swizzle(uint32_t address) { return address ^ (address >> 7 & 7) << 4; }
@@ -94,7 +95,7 @@ struct Fiber {
 };
 
 class Machine {
-   public:
+ public:
     Machine(int block, int shared_bytes, unsigned seed)
         : block_(block), shared_bytes_(shared_bytes), random_(seed), fibers_(kThreads) {
         // Numbers that nobody wrote are NaN.
@@ -116,7 +117,7 @@ class Machine {
         }
         std::vector<int> order(kThreads);
         for (int thread = 0; thread < kThreads; ++thread) order[static_cast<size_t>(thread)] = thread;
-        for (;;) {
+        for (unsigned idle = 0;;) {
             std::shuffle(order.begin(), order.end(), random_);
             bool all = true, moved = false;
             for (const int thread : order) {
@@ -129,13 +130,14 @@ class Machine {
                 resume(thread);
             }
             if (all) break;
+            idle = moved ? 0 : idle + 1;
             if (moved && random_() % 4 != 0) continue;
             if (!copies_.empty()) {
                 const size_t at = random_() % copies_.size();
                 const auto copy = copies_[at];
                 copies_.erase(copies_.begin() + static_cast<std::ptrdiff_t>(at));
                 copy();
-            } else if (!moved) {
+            } else if (idle > kPatience) {
                 report();
             }
         }
@@ -195,6 +197,8 @@ class Machine {
         wait_until([&barrier, parity] { return barrier.phase % 2 != parity; });
     }
 
+    // Maps in memory are acquired before they are used; the one of the queries is a parameter.
+    void parameter(const void* map) { acquired_.insert(map); }
     void acquire(const void* map) { acquired_.insert(map); }
     bool acquired(const void* map) const { return acquired_.count(map) != 0; }
 
@@ -209,7 +213,8 @@ class Machine {
                     for (int i = 0; i < static_cast<int>(box.box[0]); ++i) {
                         const uint64_t at[3] = {static_cast<uint64_t>(x + i), static_cast<uint64_t>(y + j),
                                                 static_cast<uint64_t>(z + k)};
-                        unsigned char* target = this->at(swizzle(to + static_cast<uint32_t>(row * kSliceBytes + i * item)), item);
+                        unsigned char* target =
+                            this->at(swizzle(to + static_cast<uint32_t>(row * kSliceBytes + i * item)), item);
                         if (at[0] < box.sizes[0] && at[1] < box.sizes[1] && at[2] < box.sizes[2]) {
                             const auto* from = reinterpret_cast<const unsigned char*>(box.address) + at[1] * box.strides[0] +
                                                at[2] * box.strides[1] + at[0] * static_cast<uint64_t>(item);
@@ -239,8 +244,9 @@ class Machine {
     }
     void commit() { ++fibers_[current_].committed; }
 
-    // Each warp reads its operands when it waits for them, and not before.
+    // Each warp reads its operands when it waits for them, not before, and often some time later.
     void wait_products(int pending) {
+        if (current_ % 32 == 0) wait_until([rounds = random_() % kPatience]() mutable { return rounds-- == 0; });
         meet_warp();
         Fiber& fiber = fibers_[current_];
         auto product = fiber.products.begin();
@@ -257,7 +263,7 @@ class Machine {
 
     static Machine* current_machine;
 
-   private:
+ private:
     static void enter() {
         Machine& machine = *current_machine;
         machine.landed(nullptr);
@@ -266,7 +272,7 @@ class Machine {
         machine.leave(true);
     }
 
-    void resume(int thread) {
+    [[gnu::noinline]] void resume(int thread) {
         current_ = thread;
         Fiber& fiber = fibers_[thread];
 #if defined(__SANITIZE_ADDRESS__)
@@ -302,7 +308,8 @@ class Machine {
     }
 
     void report() {
-        for (int thread = 0; thread < kThreads; thread += 32) std::printf("warp %d: %s\n", thread / 32, fibers_[thread].done ? "done" : "waits");
+        for (int thread = 0; thread < kThreads; thread += 32)
+            std::printf("warp %d: %s\n", thread / 32, fibers_[thread].done ? "done" : "waits");
         EXPECT(false, "block %d came to a stop", block_);
     }
 
@@ -310,12 +317,14 @@ class Machine {
     template <typename Value>
     std::vector<Value> row(Codec codec, uint64_t descriptor, int row) {
         EXPECT(descriptor >> 62 == 1 && (descriptor >> 49 & 7) == 0, "descriptor %lx", static_cast<unsigned long>(descriptor));
-        const auto start = static_cast<uint32_t>(descriptor & 0x3FFF) << 4, stride = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) << 4;
+        const auto start = static_cast<uint32_t>(descriptor & 0x3FFF) << 4,
+                   stride = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) << 4;
         const int item = static_cast<int>(itemsize(codec));
         std::vector<Value> found(static_cast<size_t>(kStepBytes / item));
         for (int i = 0; i < kStepBytes / item; ++i) {
             const unsigned char* from =
-                at(swizzle(start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8 * 128 + i * item)), item);
+                at(swizzle(start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8 * 128 + i * item)),
+                   item);
             uint16_t half;
             std::memcpy(&half, from, static_cast<size_t>(item));
             found[static_cast<size_t>(i)] = codec == Codec::int8       ? static_cast<Value>(static_cast<int8_t>(*from))
@@ -405,7 +414,8 @@ inline void __syncwarp() { metaindex::simulated::machine().meet_warp(); }
 inline void __syncthreads() { metaindex::simulated::machine().meet(0, metaindex::device::sm90::kThreads); }
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
-    return metaindex::simulated::bits<T>(metaindex::simulated::machine().meet_warp(metaindex::simulated::bits<uint64_t>(value))[lane % 32]);
+    return metaindex::simulated::bits<T>(
+        metaindex::simulated::machine().meet_warp(metaindex::simulated::bits<uint64_t>(value))[lane % 32]);
 }
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int other) {
@@ -443,10 +453,12 @@ inline void wait(uint32_t barrier, uint32_t parity) { machine().wait(barrier, pa
 inline void sync_warpgroup(int warpgroup) { machine().meet(1 + warpgroup, kWarpgroup); }
 inline void acquire_map(const void* map) { machine().acquire(map); }
 inline void load_box(uint32_t to, const void* map, int x, int y, int z, uint32_t barrier) {
+    EXPECT(machine().acquired(map), "a map is used before it is acquired");
     Box box;
     std::memcpy(&box, map, sizeof box);
     machine().load(to, box, x, y, z, barrier);
 }
+inline float maximum(float a, float b) { return std::isnan(a) || std::isnan(b) ? std::nanf("") : std::max(a, b); }
 inline void forget(int&) {}
 template <int kCount>
 void give_up_registers() {}

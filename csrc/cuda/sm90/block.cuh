@@ -35,13 +35,14 @@ struct Block {
     // A stage is full once all that its thread announced has come, and empty once each warp that multiplied it is done with it.
     __device__ __forceinline__ uint32_t full(int stage) const { return barrier(stage); }
     __device__ __forceinline__ uint32_t empty(int stage) const { return barrier(kMaxStages + stage); }
-    // An item is full once the scheduler has written it, and empty once the loader and all warps that multiply are done with it.
+    // An item is full once the scheduler has written it, and empty once the loader and all warps that multiply are done with
+    // it.
     __device__ __forceinline__ uint32_t item_full(int slot) const { return barrier(2 * kMaxStages + slot); }
     __device__ __forceinline__ uint32_t item_empty(int slot) const { return barrier(2 * kMaxStages + kItems + slot); }
     __device__ __forceinline__ uint32_t queries_full() const { return barrier(2 * kMaxStages + 2 * kItems); }
 
     __device__ __forceinline__ Item* items() const { return reinterpret_cast<Item*>(memory + tiling().items); }
-    // What each column's products are multiplied by: NaN where there is no token, which no maximum takes.
+    // What each column's products are multiplied by; NaN where there is no token.
     __device__ __forceinline__ float* columns(int slot) const { return floats(tiling().columns) + slot * kColumns; }
     __device__ __forceinline__ float* scratch(int group) const {
         return floats(tiling().scratch) + group * kScratchDocuments * kScratchStride;
@@ -73,7 +74,7 @@ struct Block {
         ptx::barriers_ready();
     }
 
-   private:
+ private:
     __device__ __forceinline__ uint32_t barrier(int number) const { return address + tiling().barriers + 8 * number; }
     __device__ __forceinline__ float* floats(int offset) const { return reinterpret_cast<float*>(memory + offset); }
 };

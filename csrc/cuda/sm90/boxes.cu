@@ -45,10 +45,10 @@ void encode(const Box& box, void* map) {
     static_assert(sizeof(CUtensorMap) == kMapBytes);
     const cuuint32_t every[3] = {1, 1, 1};
     // 256 bytes at a time from memory: the next slice of the same tokens is what follows.
-    const CUresult error = encode_tiled()(
-        static_cast<CUtensorMap*>(map), type_of(box.codec), 3, reinterpret_cast<void*>(box.address), box.sizes, box.strides,
-        box.box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const CUresult error =
+        encode_tiled()(static_cast<CUtensorMap*>(map), type_of(box.codec), 3, reinterpret_cast<void*>(box.address), box.sizes,
+                       box.strides, box.box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (error != CUDA_SUCCESS) {
         throw std::runtime_error("maxsim_scan_sm90: the driver refused a tensor map: error " + std::to_string(error));
     }

@@ -24,7 +24,8 @@ inline constexpr int kMapBytes = 128;  // of an encoded box
 
 // Levels [rows, width, dim] are given as (dim, rows, width), so that a box is filled document by document within each token. No
 // coordinate is above the documents of a segment, whatever their tokens come to.
-constexpr Box level_box(uint64_t address, int64_t rows, int32_t width, int64_t dim, Codec codec, DocumentTile tile, Piece piece) {
+constexpr Box level_box(uint64_t address, int64_t rows, int32_t width, int64_t dim, Codec codec, DocumentTile tile,
+                        Piece piece) {
     const auto token = static_cast<uint64_t>(dim * itemsize(codec));
     return {address,
             {static_cast<uint64_t>(dim), static_cast<uint64_t>(rows), static_cast<uint64_t>(width)},
@@ -40,8 +41,8 @@ constexpr Box query_box(const Queries& queries, int64_t dim, Codec codec, const 
     return {reinterpret_cast<uintptr_t>(queries.codes),
             {static_cast<uint64_t>(dim), static_cast<uint64_t>(queries.tokens), static_cast<uint64_t>(queries.batch)},
             {token, static_cast<uint64_t>(queries.tokens) * token},
-            {static_cast<uint32_t>(kSliceBytes / itemsize(codec)),
-             static_cast<uint32_t>(t.parts > 1 ? kRows : queries.tokens), static_cast<uint32_t>(t.queries)},
+            {static_cast<uint32_t>(kSliceBytes / itemsize(codec)), static_cast<uint32_t>(t.parts > 1 ? kRows : queries.tokens),
+             static_cast<uint32_t>(t.queries)},
             codec};
 }
 
@@ -69,7 +70,7 @@ struct LevelAddresses {
 
 // The boxes of one table at one r_c in one piece of memory: maps, sources, pieces, starts.
 class BoxWriter {
-   public:
+ public:
     BoxWriter(const LevelAddresses& levels, int32_t r_c)
         : levels_(levels),
           r_c_(r_c),
@@ -110,11 +111,12 @@ class BoxWriter {
 
     // What lies where once `device`, aligned to kMapBytes, holds a copy.
     Boxes boxes(const std::byte* device) const {
-        return {device, reinterpret_cast<const Source*>(device + sources_at_), reinterpret_cast<const Piece*>(device + pieces_at_),
-                reinterpret_cast<const int32_t*>(device + starts_at_), static_cast<int32_t>(count_)};
+        return {device, reinterpret_cast<const Source*>(device + sources_at_),
+                reinterpret_cast<const Piece*>(device + pieces_at_), reinterpret_cast<const int32_t*>(device + starts_at_),
+                static_cast<int32_t>(count_)};
     }
 
-   private:
+ private:
     LevelAddresses levels_;
     int32_t r_c_;
     DocumentTile tile_;

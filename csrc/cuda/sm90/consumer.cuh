@@ -12,7 +12,7 @@ template <Codec kCodec>
 class Consumer {
     using Number = std::conditional_t<kCodec == Codec::int8, int32_t, float>;
 
-   public:
+ public:
     __device__ Consumer(const Block& block, int group)
         : block_(block),
           group_(group),
@@ -34,20 +34,25 @@ class Consumer {
             const int slot = items.slot;
             items.next(kItems);
 
-            if (t.alternate && item.tile % kConsumers != group_) {
-                if (!t.held || item.row_block == 0) pass(ring);
-                done(block_.item_empty(slot));
-                continue;
-            }
             // A held tile keeps its stages until the last block of rows has seen it.
             const bool seen = !t.held || item.row_block + 1 == t.row_blocks;
             Ring from = ring;
             if (t.held) from.skip(item.block * t.slices, t.stages);
             if (!t.held || (seen && item.last)) ring.skip((t.held ? item.block + 1 : 1) * t.slices, t.stages);
+            const bool others = t.alternate && item.tile % kConsumers != group_;
+            if (others || t.first_query(query_tile_, owner_, item.row_block) >= block_.scan.queries.batch) {
+                if (seen) pass(from);
+                done(block_.item_empty(slot));
+                continue;
+            }
             const float2 weights = row_weights(item.row_block);
             multiply(item, from, seen, numbers);
 
-            if (kCodec == Codec::int8 || item.masked) scale(numbers, block_.columns(slot));
+            if (item.masked) {
+                scale<true>(numbers, block_.columns(slot));
+            } else if (kCodec == Codec::int8) {
+                scale<false>(numbers, block_.columns(slot));
+            }
             done(block_.item_empty(slot));
             fold(numbers);
             // From block to block only the four values are carried that up to 8 documents have.
@@ -71,21 +76,21 @@ class Consumer {
         }
     }
 
-   private:
+ private:
     // Of each warp one thread says that it is done: what a thread has waited for holds for its warp.
     __device__ __forceinline__ void done(uint32_t barrier) const {
         __syncwarp();
         if (thread_ % 32 == 0) ptx::arrive(barrier);
     }
 
-    // Past the stages of the other warpgroup's item. It takes part in giving them back all the same: a wait tells the phases of a
-    // stage apart by their parity, so none may go by unseen.
-    __device__ __forceinline__ void pass(Ring& ring) const {
+    // Past an item that has nothing for this warpgroup. It takes part in giving the stages back all the same: a wait tells the
+    // phases of a stage apart by their parity, so none may go by unseen.
+    __device__ __forceinline__ void pass(Ring at) const {
         const Tiling& t = block_.tiling();
         for (int slice = 0; slice < t.slices; ++slice) {
-            ptx::wait(block_.full(ring.slot), ring.parity);
-            done(block_.empty(ring.slot));
-            ring.next(t.stages);
+            ptx::wait(block_.full(at.slot), at.parity);
+            done(block_.empty(at.slot));
+            at.next(t.stages);
         }
     }
 
@@ -132,27 +137,40 @@ class Consumer {
 
     // Numbers are products until they are scaled, and floats from then on, in the same registers.
     __device__ __forceinline__ static float value(Number number) {
-        if constexpr (kCodec == Codec::int8) return __int_as_float(number);
-        else return number;
+        if constexpr (kCodec == Codec::int8)
+            return __int_as_float(number);
+        else
+            return number;
     }
     __device__ __forceinline__ static void set(Number& number, float value) {
-        if constexpr (kCodec == Codec::int8) number = __float_as_int(value);
-        else number = value;
+        if constexpr (kCodec == Codec::int8)
+            number = __float_as_int(value);
+        else
+            number = value;
     }
-    __device__ __forceinline__ static void raise(Number& number, float other) { set(number, fmaxf(value(number), other)); }
+    __device__ __forceinline__ static void raise(Number& number, float other) {
+        set(number, ptx::maximum(value(number), other));
+    }
 
-    // A maximum passes over NaN, so that is what a missing token becomes, and a score that is NaN stays it only where every
-    // product of a query token is.
+    // What a token's products count: in int8 its scale. A factor of NaN says that there is no token, and what is in the column
+    // then is anything, so it is replaced, not multiplied.
+    template <bool kMasked>
     __device__ __forceinline__ static void scale(Number (&numbers)[kNumbers], const float* columns) {
         const int column = threadIdx.x % 4 * 2;
 #pragma unroll
         for (int i = 0; i < kNumbers; i += 4) {
             const float2 factor = *reinterpret_cast<const float2*>(columns + 2 * i + column);
-            set(numbers[i], static_cast<float>(numbers[i]) * factor.x);
-            set(numbers[i + 1], static_cast<float>(numbers[i + 1]) * factor.y);
-            set(numbers[i + 2], static_cast<float>(numbers[i + 2]) * factor.x);
-            set(numbers[i + 3], static_cast<float>(numbers[i + 3]) * factor.y);
+            set(numbers[i], scaled<kMasked>(numbers[i], factor.x));
+            set(numbers[i + 1], scaled<kMasked>(numbers[i + 1], factor.y));
+            set(numbers[i + 2], scaled<kMasked>(numbers[i + 2], factor.x));
+            set(numbers[i + 3], scaled<kMasked>(numbers[i + 3], factor.y));
         }
+    }
+
+    template <bool kMasked>
+    __device__ __forceinline__ static float scaled(Number number, float factor) {
+        const float found = kCodec == Codec::int8 ? static_cast<float>(number) * factor : static_cast<float>(number);
+        return kMasked && isnan(factor) ? -INFINITY : found;
     }
 
     // Maxima over columns of the same document, as far as they are this thread's. What is left are the first numbers: documents

@@ -1,9 +1,9 @@
 // Where everything of a tile lies, as pure functions: the kernel and its tests ask the same ones.
 //
-// A tile is the product of query tokens (rows, wgmma's M) with document tokens (columns, wgmma's N). Queries are the rows because
-// of how wgmma spreads a tile over its threads: a thread holds 64 columns of 2 rows, so the maximum over a document's tokens is
-// taken in registers, and no warp ever needs another one's part of it. With documents as rows each maximum would cross all four
-// warps, through shared memory, once per column.
+// A tile is the product of query tokens (rows, wgmma's M) with document tokens (columns, wgmma's N). Queries are the rows
+// because of how wgmma spreads a tile over its threads: a thread holds 64 columns of 2 rows, so the maximum over a document's
+// tokens is taken in registers, and no warp ever needs another one's part of it. With documents as rows each maximum would
+// cross all four warps, through shared memory, once per column.
 #pragma once
 
 #include <algorithm>
@@ -119,10 +119,10 @@ METAINDEX_HOST_DEVICE constexpr int swizzled(int row, int byte) {
     return row * kSliceBytes + ((byte / 16 ^ row % 8) * 16 | byte % 16);
 }
 
-// What wgmma is told of an operand in shared memory: rows of kSliceBytes, swizzled, 8 rows every kSwizzleBytes. `address` is that
-// of its first row, a multiple of kSwizzleBytes, plus the bytes of the steps before. Bits 0..13: address, 16..29: the distance
-// between parts along a vector, which the swizzle implies and the hardware ignores, 32..45: between groups of 8 rows, all in
-// units of 16 bytes; 62..63: 1 for the 128-byte swizzle.
+// What wgmma is told of an operand in shared memory: rows of kSliceBytes, swizzled, 8 rows every kSwizzleBytes. `address` is
+// that of its first row, a multiple of kSwizzleBytes, plus the bytes of the steps before. Bits 0..13: address, 16..29: the
+// distance between parts along a vector, which the swizzle implies and the hardware ignores, 32..45: between groups of 8 rows,
+// all in units of 16 bytes; 62..63: 1 for the 128-byte swizzle.
 METAINDEX_HOST_DEVICE constexpr uint64_t descriptor(uint32_t address) {
     return uint64_t{(address & 0x3FFFF) >> 4} | uint64_t{1} << 16 | uint64_t{kSwizzleBytes >> 4} << 32 | uint64_t{1} << 62;
 }

@@ -22,10 +22,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <Codec kCodec>
 cudaError_t launch(const Scan& scan, const CUtensorMap& queries, cudaStream_t stream) {
     const auto kernel = maxsim_scan_kernel<kCodec>;
-    const int bytes = scan.tiling.shared_bytes;
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    // The same for every launch, so that none takes from another thread's what it has asked for.
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
     if (error != cudaSuccess) return error;
-    kernel<<<scan.wave * scan.step, kThreads, bytes, stream>>>(scan, queries);
+    kernel<<<scan.wave * scan.step, kThreads, scan.tiling.shared_bytes, stream>>>(scan, queries);
     return cudaGetLastError();
 }
 

@@ -8,11 +8,11 @@
 namespace metaindex::device::sm90 {
 
 class Sink {
-   public:
+ public:
     __device__ Sink(const Scan& scan, const Item& item) : scan_(scan), row_(item.row) {}
 
-    // The score of one document of the tile, if there is one; every thread of a warp calls it. `together` threads that follow one
-    // another, a power of two, have the same query: they take their places among its hits at once.
+    // The score of one document of the tile, if there is one; every thread of a warp calls it. `together` threads that follow
+    // one another, a power of two, have the same query: they take their places among its hits at once.
     __device__ __forceinline__ void give(bool here, int query, int document, float score, int together) const {
         const int64_t row = row_ + document;
         score = isnan(score) ? -INFINITY : score + 0.0f;  // -0.0 becomes 0.0
@@ -30,7 +30,8 @@ class Sink {
             const int64_t threshold = __ldg(hits.thresholds + query);
             // Most scores are below it whatever the document's place.
             if (rising >= static_cast<int32_t>(threshold >> 32) && (scan_.allow == nullptr || __ldg(scan_.allow + row))) {
-                const int32_t place = scan_.table.places == nullptr ? static_cast<int32_t>(row) : __ldg(scan_.table.places + row);
+                const int32_t place =
+                    scan_.table.places == nullptr ? static_cast<int32_t>(row) : __ldg(scan_.table.places + row);
                 key = int64_t{rising} * (int64_t{1} << 32) + (0x7FFFFFFF - place);
                 wanted = key > threshold;
             }
@@ -46,7 +47,7 @@ class Sink {
         if (wanted) hits.keys[query * hits.capacity + place + rank] = key;
     }
 
-   private:
+ private:
     const Scan& scan_;
     int64_t row_;
 };

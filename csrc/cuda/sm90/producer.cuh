@@ -7,7 +7,7 @@ namespace metaindex::device::sm90 {
 
 // The items of a thread block, one after another. Few registers: what follows from others is computed where it is asked for.
 class Schedule {
-   public:
+ public:
     __device__ explicit Schedule(const Scan& scan)
         : scan_(scan), lane_(threadIdx.x % 32), next_tile_(blockIdx.x / static_cast<uint32_t>(scan.wave)) {}
 
@@ -41,7 +41,7 @@ class Schedule {
         }
     }
 
-   private:
+ private:
     __device__ __forceinline__ int end() const { return (block_ + 1) * scan_.tiling.documents.tokens(); }
     __device__ __forceinline__ bool last() const { return tokens_ <= end(); }
     __device__ __forceinline__ bool masked() const { return shortest_ < end(); }
@@ -138,7 +138,7 @@ __device__ __forceinline__ int warp_sum(int value) {
 
 template <Codec kCodec>
 class Loader {
-   public:
+ public:
     __device__ Loader(const Block& block, const void* query_map)
         : block_(block),
           query_map_(query_map),
@@ -162,7 +162,7 @@ class Loader {
         }
     }
 
-   private:
+ private:
     static constexpr int kSliceNumbers = kSliceBytes / static_cast<int>(itemsize(kCodec));
 
     __device__ __forceinline__ void load_queries() const {

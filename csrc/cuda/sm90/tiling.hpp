@@ -11,8 +11,8 @@ namespace metaindex::device::sm90 {
 inline constexpr int kSharedBytes = 227 * 1024;  // the most that a block can have
 inline constexpr int kStageBytes = kColumns * kSliceBytes;
 inline constexpr int kMaxStages = 8;
-// As many stages keep 128 KB on their way, several times what a multiprocessor's share of the bandwidth needs for its latency.
-inline constexpr int kMinStages = 4;
+// As many stages keep 96 KB on their way, several times what a multiprocessor's share of the bandwidth needs for its latency.
+inline constexpr int kMinStages = 3;
 inline constexpr int kItems = 8;  // at least as many as stages: a tile may take just one
 // Query tiles that are scanned at once; more of them are scanned one wave after another. A wave of 12 tiles has 1,536 rows or
 // more, for which reading the documents takes a small part of the time, and its queries stay in the L2.
@@ -39,15 +39,14 @@ struct Item {
 
 struct Tiling {
     DocumentTile documents;
-    int32_t slices;      // of a vector
-    int32_t last_steps;  // of the last slice
+    int32_t slices;  // of a vector, the last one filled up with zeros
 
     int32_t queries;     // in a block of rows
     int32_t parts;       // blocks of rows that a query takes, where it has more than kRows tokens
     int32_t row_blocks;  // of a warpgroup, in one tile
-    int32_t box_rows;    // rows of a block that are loaded: the others hold whatever is there, and nothing looks at their results
-    int32_t tiles;       // of queries
-    int32_t wave;        // of those at a time
+    int32_t box_rows;  // rows of a block that are loaded: the others hold whatever is there, and nothing looks at their results
+    int32_t tiles;     // of queries
+    int32_t wave;      // of those at a time
 
     bool alternate;  // the warpgroups take tiles in turn; otherwise both take every tile, each with rows of its own
     bool resident;   // queries stay in shared memory; otherwise their slices come with the documents'
@@ -112,7 +111,6 @@ constexpr Tiling tiling(const ScanShape& shape) {
     const int64_t bytes = shape.dim * itemsize(shape.codec);
     t.documents = document_tile(shape.r_c);
     t.slices = static_cast<int32_t>(ceil_div(bytes, kSliceBytes));
-    t.last_steps = static_cast<int32_t>(ceil_div(bytes - int64_t{t.slices - 1} * kSliceBytes, kStepBytes));
 
     t.parts = static_cast<int32_t>(ceil_div(shape.tokens, kRows));
     t.queries = t.parts > 1 ? 1 : std::min(kRows / shape.tokens, shape.batch);
