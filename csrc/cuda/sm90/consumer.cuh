@@ -27,56 +27,62 @@ class Consumer {
         Number numbers[kNumbers];
         float carried[4];
         if (t.resident) ptx::wait(block_.queries_full(), 0);
-        for (;;) {
+        for (;; items.next(kItems)) {
             ptx::wait(block_.item_full(items.slot), items.parity);
-            const Item item = block_.items()[items.slot];
+            // Items stay in shared memory and are read where they are asked for: registers are few.
+            const Item& item = block_.items()[items.slot];
             if (item.rows == 0) return;
-            const int slot = items.slot;
-            items.next(kItems);
-
-            // A held tile keeps its stages until the last block of rows has seen it.
-            const bool seen = !t.held || item.row_block + 1 == t.row_blocks;
-            Ring from = ring;
-            if (t.held) from.skip(item.block * t.slices, t.stages);
-            if (!t.held || (seen && item.last)) ring.skip((t.held ? item.block + 1 : 1) * t.slices, t.stages);
-            const bool others = t.alternate && item.tile % kConsumers != group_;
-            if (others || t.first_query(query_tile_, owner_, item.row_block) >= block_.scan.queries.batch) {
-                if (seen) pass(from);
-                done(block_.item_empty(slot));
-                continue;
-            }
-            const float2 weights = row_weights(item.row_block);
-            multiply(item, from, seen, numbers);
-
-            if (item.masked) {
-                scale<true>(numbers, block_.columns(slot));
-            } else if (kCodec == Codec::int8) {
-                scale<false>(numbers, block_.columns(slot));
-            }
-            done(block_.item_empty(slot));
-            fold(numbers);
-            // From block to block only the four values are carried that up to 8 documents have.
-            if (item.block > 0) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) raise(numbers[i], carried[i]);
-            }
-            if (!item.last) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i) carried[i] = value(numbers[i]);
-                continue;
-            }
-            fold_lanes(numbers);
-            for (int first = 0; first < t.documents.documents(); first += kScratchDocuments) {
-                ptx::sync_warpgroup(group_);  // what was there has been read
-                store(numbers, first, weights);
-                ptx::sync_warpgroup(group_);
-                finish(item, first);
-                shift(numbers);
-            }
+            take(item, block_.columns(items.slot), ring, numbers, carried);
+            done(block_.item_empty(items.slot));
         }
     }
 
  private:
+    __device__ __forceinline__ void take(const Item& item, const float* columns, Ring& ring, Number (&numbers)[kNumbers],
+                                         float (&carried)[4]) const {
+        const Tiling& t = block_.tiling();
+        // A held tile keeps its stages until the last block of rows has seen it.
+        const bool seen = !t.held || item.row_block + 1 == t.row_blocks;
+        Ring from = ring;
+        if (t.held) from.skip(item.block * t.slices, t.stages);
+        if (!t.held || (seen && item.last)) ring.skip((t.held ? item.block + 1 : 1) * t.slices, t.stages);
+        const bool others = t.alternate && item.tile % kConsumers != group_;
+        if (others || t.first_query(query_tile_, owner_, item.row_block) >= block_.scan.queries.batch) {
+            if (seen) pass(from);
+            return;
+        }
+        const int stage = multiply(item.row_block, from, seen, numbers);
+        const float2 weights = row_weights(item.row_block);  // while the last products are under way
+        ptx::wait_products<0>();
+        ptx::pin(numbers);
+        if (seen) done(block_.empty(stage));
+
+        if (item.masked) {
+            scale<true>(numbers, columns);
+        } else if (kCodec == Codec::int8) {
+            scale<false>(numbers, columns);
+        }
+        fold(numbers);
+        // From block to block only the four values are carried that up to 8 documents have.
+        if (item.block > 0) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) raise(numbers[i], carried[i]);
+        }
+        if (!item.last) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) carried[i] = value(numbers[i]);
+            return;
+        }
+        fold_lanes(numbers);
+        weigh(numbers, weights);
+        for (int first = 0; first < t.documents.documents(); first += kScratchDocuments) {
+            ptx::sync_warpgroup(group_);  // what was there has been read
+            store(numbers, first);
+            ptx::sync_warpgroup(group_);
+            finish(item, first);
+        }
+    }
+
     // Of each warp one thread says that it is done: what a thread has waited for holds for its warp.
     __device__ __forceinline__ void done(uint32_t barrier) const {
         __syncwarp();
@@ -94,13 +100,14 @@ class Consumer {
         }
     }
 
-    // All products of an item, slice by slice; one group of products is under way while the next one is issued.
-    __device__ __forceinline__ void multiply(const Item& item, Ring at, bool release, Number (&numbers)[kNumbers]) const {
+    // Issues all products of an item, slice by slice, with one group of them under way while the next is issued; says which
+    // stage the last group reads.
+    __device__ __forceinline__ int multiply(int row_block, Ring at, bool release, Number (&numbers)[kNumbers]) const {
         const Tiling& t = block_.tiling();
         int before = 0;
         for (int slice = 0; slice < t.slices; ++slice) {
             ptx::wait(block_.full(at.slot), at.parity);
-            const uint64_t a = descriptor(block_.query_slice(at.slot, owner_, item.row_block, slice));
+            const uint64_t a = descriptor(block_.query_slice(at.slot, owner_, row_block, slice));
             const uint64_t b = descriptor(block_.document_slice(at.slot));
             ptx::products_fence();
 #pragma unroll
@@ -115,9 +122,7 @@ class Consumer {
             before = at.slot;
             at.next(t.stages);
         }
-        ptx::wait_products<0>();
-        ptx::pin(numbers);
-        if (release) done(block_.empty(before));
+        return before;
     }
 
     // What each of this thread's two rows counts: 0 where there is no query token.
@@ -199,34 +204,48 @@ class Consumer {
         }
     }
 
-    __device__ __forceinline__ void store(const Number (&numbers)[kNumbers], int first, float2 weights) const {
-        float* scratch = block_.scratch(group_);
-        const int documents = block_.tiling().documents.documents() - first, rows = block_.tiling().box_rows;
+    // What the maxima count for their query.
+    __device__ __forceinline__ void weigh(Number (&numbers)[kNumbers], float2 weights) const {
 #pragma unroll
-        for (int i = 0; i < kScratchDocuments / 2; ++i) {
-            const Cell at = cell(thread_, i);
-            const float weight = i & 2 ? weights.y : weights.x;
-            if (at.column < documents && at.row < rows) {
-                scratch[at.column * kScratchStride + at.row] = weight != 0.0f ? value(numbers[i]) * weight : 0.0f;
+        for (int column = 0; column < kColumns; column += 8) {
+            if (column >= block_.tiling().documents.documents()) break;
+#pragma unroll
+            for (int i = column / 2; i < column / 2 + 4; ++i) {
+                const float weight = i & 2 ? weights.y : weights.x;
+                set(numbers[i], weight != 0.0f ? value(numbers[i]) * weight : 0.0f);
             }
         }
     }
 
-    // The next documents' numbers to the front, where compile-time indices find them.
-    __device__ __forceinline__ static void shift(Number (&numbers)[kNumbers]) {
+    // The maxima of kScratchDocuments documents from `first` on. Every one is written out, for registers have no run-time
+    // index.
+    __device__ __forceinline__ void store(const Number (&numbers)[kNumbers], int first) const {
+        const int documents = block_.tiling().documents.documents(), rows = block_.tiling().box_rows;
+        const Cell start = cell(thread_, 0);
+        float* scratch = block_.scratch(group_) + (start.column - first) * kScratchStride + start.row;
 #pragma unroll
-        for (int i = 0; i < kNumbers - kScratchDocuments / 2; ++i) numbers[i] = numbers[i + kScratchDocuments / 2];
+        for (int column = 0; column < kColumns; column += 8) {
+            if (column >= documents) break;
+            if (column / kScratchDocuments * kScratchDocuments != first) continue;
+#pragma unroll
+            for (int i = column / 2; i < column / 2 + 4; ++i) {
+                const Cell on = cell(0, i);
+                if (start.row + on.row < rows && (column > 0 || start.column + on.column < documents)) {
+                    scratch[on.column * kScratchStride + on.row] = value(numbers[i]);
+                }
+            }
+        }
     }
 
     // Sums over the tokens of each query, and out.
     __device__ __forceinline__ void finish(const Item& item, int first) const {
         const Tiling& t = block_.tiling();
-        const int documents = min(t.documents.documents(), kScratchDocuments), pairs = t.queries * documents;
+        const int log2 = min(t.documents.log2, kScratchLog2), documents = 1 << log2, pairs = t.queries << log2;
         const int first_query = t.first_query(query_tile_, owner_, item.row_block);
         const int tokens = min(block_.scan.queries.tokens - t.first_token(item.row_block), kRows);
         const Sink sink(block_.scan, item);
         for (int pair = thread_; pair - thread_ % 32 < pairs; pair += kWarpgroup) {
-            const int number = pair / documents, document = pair % documents;
+            const int number = pair >> log2, document = pair & (documents - 1);
             const int query = first_query + number;
             const bool here = pair < pairs && query < block_.scan.queries.batch && first + document < item.rows;
             float sum = 0.0f;

@@ -20,7 +20,8 @@ inline constexpr int kMaxWave = 12;
 
 // Maxima that wait to be summed: of kScratchDocuments documents for each row. Rows of 68 floats: a warp stores 8 rows of 4
 // pairs of documents at once, to 32 banks.
-inline constexpr int kScratchDocuments = 32;
+inline constexpr int kScratchLog2 = 5;
+inline constexpr int kScratchDocuments = 1 << kScratchLog2;
 inline constexpr int kScratchStride = kRows + 4;
 
 // What a warpgroup does next: one block of a tile against one block of its rows.
