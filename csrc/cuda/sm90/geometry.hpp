@@ -12,10 +12,12 @@
 
 #include "metaindex/levels.hpp"
 
+#ifndef METAINDEX_HOST_DEVICE
 #ifdef __CUDACC__
 #define METAINDEX_HOST_DEVICE __host__ __device__
 #else
 #define METAINDEX_HOST_DEVICE
+#endif
 #endif
 
 namespace metaindex::device::sm90 {

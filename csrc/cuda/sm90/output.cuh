@@ -44,7 +44,7 @@ class Sink {
         int place = 0;
         if (wanted && rank == 0) place = atomicAdd(hits.counts + query, __popc(found));
         place = __shfl_sync(0xFFFFFFFF, place, first + max(0, __ffs(static_cast<int>(found)) - 1));
-        if (wanted) hits.keys[query * hits.capacity + place + rank] = key;
+        if (wanted && place + rank < hits.capacity) hits.keys[query * hits.capacity + place + rank] = key;
     }
 
  private:
