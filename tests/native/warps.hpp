@@ -106,15 +106,7 @@ class Machine {
     void run(const std::function<void()>& body) {
         body_ = &body;
         current_machine = this;
-        for (int thread = 0; thread < kThreads; ++thread) {
-            Fiber& fiber = fibers_[thread];
-            fiber.stack = std::make_unique<unsigned char[]>(kStackBytes);
-            getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.get();
-            fiber.context.uc_stack.ss_size = kStackBytes;
-            fiber.context.uc_link = &main_;
-            makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Machine::enter), 0);
-        }
+        for (Fiber& fiber : fibers_) prepare(fiber);
         std::vector<int> order(kThreads);
         for (int thread = 0; thread < kThreads; ++thread) order[static_cast<size_t>(thread)] = thread;
         for (unsigned idle = 0;;) {
@@ -270,6 +262,15 @@ class Machine {
         (*machine.body_)();
         machine.fibers_[machine.current_].done = true;
         machine.leave(true);
+    }
+
+    [[gnu::noinline]] void prepare(Fiber& fiber) {
+        fiber.stack = std::make_unique<unsigned char[]>(kStackBytes);
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = kStackBytes;
+        fiber.context.uc_link = &main_;
+        makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Machine::enter), 0);
     }
 
     [[gnu::noinline]] void resume(int thread) {
