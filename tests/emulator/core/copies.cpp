@@ -22,7 +22,8 @@ void finish(Warp& warp, int lane, const std::vector<Piece>& pieces) {
 
 // Operands: to, from, bytes, and perhaps how many of those are read (the others become zeros) or whether none is.
 Outcome copy(Warp& warp, const Instruction& i, Mask lanes) {
-    const auto bytes = static_cast<uint32_t>(i.parameters[1]);
+    const auto bytes = static_cast<uint32_t>(warp.read(i[2])[0]);
+    require(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes, not ", bytes);
     const bool counted = i.parameters[2] == 1, ignored = i.parameters[2] == 2;
     const Mask ignore = ignored ? warp.predicate(i[3]) : 0;
     const Slot* sizes = counted ? warp.read(i[3]) : nullptr;

@@ -164,6 +164,11 @@ void Warp::jump(Mask lanes, int32_t to) {
 }
 
 void Warp::exit(Mask lanes) {
+    if (!stores.empty()) {
+        each(lanes, [&](int lane) {
+            require(stores[lane].open.empty() && stores[lane].groups.empty(), "the thread ends while what it stores is under way");
+        });
+    }
     live_ &= ~lanes;
     each(active_ & ~lanes, [&](int lane) { lane_pc_[lane] = pc_ + 1; });
     active_ = 0;
