@@ -51,6 +51,10 @@ class Module:
     def kernels(self) -> list[str]:
         return list(self._syntax.entries)
 
+    def parameter_sizes(self, kernel: str) -> list[int]:
+        """Bytes of each parameter of a kernel."""
+        return [one.nbytes for one in self._syntax.entries[kernel].parameters]
+
     def launch(
         self,
         kernel: str,
