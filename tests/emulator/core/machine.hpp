@@ -30,6 +30,8 @@ struct Options {
     Delivery delivery = Delivery::late;
     uint64_t limit = 0;  // of instructions of warps
     bool races = true;
+    // Products may read what copies are writing: the rows and columns that it belongs to become poison.
+    bool products_over_copies = false;
     int32_t resident = 2;  // blocks that run at the same time
 };
 
@@ -139,6 +141,8 @@ class Warp {
 
    private:
     bool select();
+    void park(Mask lanes);
+    void run_from(int32_t at);
     void execute(const Instruction& instruction, Mask lanes);
     void regroup();
     void note_registers(const Instruction& instruction);

@@ -104,9 +104,13 @@ void Shared::change(uint64_t address, uint64_t bytes, Change change) {
 }
 
 void Shared::start_writing(uint64_t address, uint64_t bytes, int32_t line) {
-    char* at = this->at(address, bytes, Access::write);
+    char* at = this->at(address, bytes, tolerant ? Access::read : Access::write);
     for (uint64_t i = 0; i < bytes; ++i) at[i] = static_cast<char>(poison_ >> (address + i) % 8 * 8);
-    change(address, bytes, [&](State& state) { state.writer = line; });
+    ++writes_;
+    change(address, bytes, [&](State& state) {
+        state.writer = line;
+        state.written = writes_;
+    });
 }
 
 void Shared::finish_writing(uint64_t address, uint64_t bytes) {
@@ -114,7 +118,7 @@ void Shared::finish_writing(uint64_t address, uint64_t bytes) {
 }
 
 void Shared::start_reading(uint64_t address, uint64_t bytes, int32_t line) {
-    at(address, bytes, Access::read);
+    tolerant ? at(address, bytes) : at(address, bytes, Access::read);
     change(address, bytes, [&](State& state) {
         state.reader = line;
         ++state.readers;
@@ -123,6 +127,12 @@ void Shared::start_reading(uint64_t address, uint64_t bytes, int32_t line) {
 
 void Shared::finish_reading(uint64_t address, uint64_t bytes) {
     change(address, bytes, [](State& state) { --state.readers; });
+}
+
+bool Shared::written_over(uint64_t address, uint64_t bytes, int64_t since) const {
+    const uint64_t first = (address - kSharedBase) / 4, last = (address + bytes - 1 - kSharedBase) / 4;
+    return std::any_of(states_.begin() + static_cast<std::ptrdiff_t>(first), states_.begin() + static_cast<std::ptrdiff_t>(last + 1),
+                       [=](const State& state) { return state.writer != 0 || state.written > since; });
 }
 
 void Shared::reserve(uint64_t address, int32_t line) {

@@ -62,6 +62,10 @@ class Shared {
     void finish_writing(uint64_t address, uint64_t bytes);
     void start_reading(uint64_t address, uint64_t bytes, int32_t line);
     void finish_reading(uint64_t address, uint64_t bytes);
+    // For operations that put up with being written over: whether something writes there, or began to after so many writes.
+    bool written_over(uint64_t address, uint64_t bytes, int64_t since) const;
+    int64_t writes() const { return writes_; }
+    bool tolerant = false;
     // An mbarrier lives there.
     void reserve(uint64_t address, int32_t line);
     void release(uint64_t address) { finish_writing(address, 8); }
@@ -72,6 +76,7 @@ class Shared {
         int32_t writer = 0;  // line of the program, negative for an mbarrier
         int32_t reader = 0;
         int32_t readers = 0;
+        int64_t written = 0;  // by which of the operations that write
     };
     void check_bounds(uint64_t address, uint64_t bytes) const;
     void check_free(uint64_t address, uint64_t bytes, Access access) const;
@@ -81,7 +86,8 @@ class Shared {
     std::vector<char> bytes_;
     std::vector<State> states_;
     std::vector<std::pair<uint32_t, uint32_t>> gaps_;
-    int64_t busy_ = 0;  // states that are not free
+    int64_t writes_ = 0;  // operations that have begun to write
+    int64_t busy_ = 0;    // states that are not free
     uint64_t poison_;
 };
 

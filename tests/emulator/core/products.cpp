@@ -75,20 +75,49 @@ void multiply(Warp& warp, const Product& product) {
     }
     write_fragment(layout, product.type_d, registers.data(), product.saturates,
                    [&](int row, int column) { return sums[size_t(row) * columns + size_t(column)]; });
+    if (product.lost_rows.empty()) return;
+    const Slot poison = warp.block.poison & (parts_of(product.type_d) == 1 ? 0xFFFFFFFF : 0xFFFF);
+    for (size_t r = 0; r < registers.size(); ++r) {
+        for (int lane = 0; lane < kLanes; ++lane) {
+            for (int part = 0; part < layout.parts; ++part) {
+                const Cell at = layout.cell(lane, static_cast<int>(r) * layout.parts + part);
+                if (!product.lost_rows[size_t(at.row)] && !product.lost_columns[size_t(at.column)]) continue;
+                const int shift = bits_of(product.type_d) * part;
+                registers[r][lane] = (registers[r][lane] & ~(((Slot{1} << bits_of(product.type_d)) - 1) << shift)) | poison << shift;
+            }
+        }
+    }
 }
 
+// Every run of kChunk bytes that the product reads: of A or B, its first row there, and where it lies.
 template <class Act>
 void each_source(Warp& warp, const Product& product, Act act) {
-    const auto on_chunk = [&](int, int, uint64_t address) { act(address); };
-    if (!product.a_from_registers) each_chunk(product.a, first_row(warp), kWarpRows, product.depth, on_chunk);
-    each_chunk(product.b, 0, product.columns, product.depth, on_chunk);
+    const int first = first_row(warp);
+    if (!product.a_from_registers) {
+        each_chunk(product.a, first, kWarpRows, product.depth,
+                   [&](int row, int, uint64_t address) { act(product.a, row - first, address); });
+    }
+    each_chunk(product.b, 0, product.columns, product.depth, [&](int row, int, uint64_t address) { act(product.b, row, address); });
 }
 
-void finish(Warp& warp, const Product& product) {
+// Remembers which results come of memory that others write.
+void note_losses(Warp& warp, Product& product) {
+    if (!warp.block.shared.tolerant) return;
+    product.lost_rows.resize(kWarpRows);
+    product.lost_columns.resize(static_cast<size_t>(product.columns));
+    each_source(warp, product, [&](const SharedMatrix& matrix, int row, uint64_t address) {
+        if (!warp.block.shared.written_over(address, kChunk, product.writes) && warp.block.races.ordered(warp.thread(0), address, kChunk)) return;
+        std::vector<bool>& lost = &matrix == &product.a ? product.lost_rows : product.lost_columns;
+        for (int i = 0; i < (matrix.transposed ? kChunk / matrix.bytes : 1); ++i) lost[size_t(row + i)] = true;
+    });
+}
+
+void finish(Warp& warp, Product& product) {
+    note_losses(warp, product);
     multiply(warp, product);
-    each_source(warp, product, [&](uint64_t address) {
+    each_source(warp, product, [&](const SharedMatrix&, int, uint64_t address) {
         warp.block.shared.finish_reading(address, kChunk);
-        warp.block.races.read(warp.thread(0), warp.now(), product.line, address, kChunk);
+        if (!warp.block.shared.tolerant) warp.block.races.read(warp.thread(0), warp.now(), product.line, address, kChunk);
     });
     auto& busy = warp.products->registers;
     for (const auto* numbers : {&product.results, &product.sources}) {
@@ -159,8 +188,11 @@ Outcome start(Warp& warp, const Instruction& i, Mask lanes) {
             ++queue.registers[number];
         }
     }
-    each_source(warp, product, [&](uint64_t address) {
+    product.writes = warp.block.shared.writes();
+    note_losses(warp, product);
+    each_source(warp, product, [&](const SharedMatrix&, int, uint64_t address) {
         warp.block.shared.start_reading(address, kChunk, warp.line());
+        if (warp.block.shared.tolerant) return;
         warp.block.races.read_by_proxy(warp.thread(0), warp.now(), warp.line(), address, kChunk);
     });
     queue.open.push_back(std::move(product));
@@ -188,7 +220,7 @@ Outcome wait_group(Warp& warp, const Instruction& i, Mask lanes) {
     ProductQueue& queue = queue_of(warp);
     const auto pending = static_cast<size_t>(warp.read(i[0])[0]);
     for (; queue.groups.size() > pending; queue.groups.pop_front()) {
-        for (const Product& product : queue.groups.front()) finish(warp, product);
+        for (Product& product : queue.groups.front()) finish(warp, product);
     }
     warp.met(lanes);
     return Outcome::next;

@@ -118,6 +118,13 @@ void Races::read_by_proxy(int thread, uint32_t now, int32_t line, uint64_t addre
     read(thread, now, line, address, bytes);
 }
 
+bool Races::ordered(int thread, uint64_t address, uint64_t bytes) const {
+    for (uint64_t at = address; enabled_ && at < address + bytes; ++at) {
+        if (!known(thread, bytes_[at - base_].writer)) return false;
+    }
+    return true;
+}
+
 void Races::converge(int warp, Mask lanes, uint32_t now) {
     if (!enabled_) return;
     Meetings& meetings = meetings_[size_t(warp)];

@@ -38,6 +38,9 @@ class Races {
     // Through the asynchronous proxy, for which writes by threads need a fence.proxy.async.
     void read_by_proxy(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes);
 
+    // Whether a thread may rely on what lies there.
+    bool ordered(int thread, uint64_t address, uint64_t bytes) const;
+
     void converge(int warp, Mask lanes, uint32_t now);
     void release(int warp, Mask lanes, uint32_t now, Knowledge& into) const;
     void acquire(int warp, const Knowledge& from);

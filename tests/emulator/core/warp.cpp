@@ -111,10 +111,7 @@ void Warp::execute(const Instruction& instruction, Mask lanes) {
     switch (instruction.run(*this, instruction, lanes)) {
         case Outcome::next: ++pc_; return;
         case Outcome::jumped: return;
-        case Outcome::parked:
-            parked_ |= lanes;
-            each(lanes, [&](int lane) { lane_pc_[lane] = pc_; });
-            break;
+        case Outcome::parked: park(lanes); return;
         case Outcome::waiting:
             waiting_ |= lanes;
             each(lanes, [&](int lane) { lane_pc_[lane] = pc_ + 1; });
@@ -128,6 +125,17 @@ void Warp::execute(const Instruction& instruction, Mask lanes) {
     active_ = 0;
 }
 
+// Waits for others at this instruction, or, where some wait here already, tries again with them.
+void Warp::park(Mask lanes) {
+    each(active_ & ~lanes, [&](int lane) { lane_pc_[lane] = pc_ + 1; });
+    each(lanes, [&](int lane) { lane_pc_[lane] = pc_; });
+    Mask here = 0;
+    each(parked_, [&](int lane) { here |= Mask{lane_pc_[lane] == pc_} << lane; });
+    active_ = 0;
+    if (here) run_from(pc_);
+    else parked_ |= lanes;
+}
+
 // The group that is furthest behind, of the lanes that can go on.
 bool Warp::select() {
     Mask ready = live_ & ~(waiting_ | parked_ | polled_);
@@ -139,14 +147,19 @@ bool Warp::select() {
     if (!ready) return false;
     int32_t first = INT32_MAX;
     each(ready, [&](int lane) { first = std::min(first, lane_pc_[lane]); });
-    pc_ = first;
+    run_from(first);
+    return true;
+}
+
+// All lanes that are at an instruction and may go on, parked ones included, as one group.
+void Warp::run_from(int32_t at) {
+    pc_ = at;
     next_other_ = INT32_MAX;
     each(live_ & ~(waiting_ | polled_), [&](int lane) {
-        if (lane_pc_[lane] == first) active_ |= Mask{1} << lane;
-        else if (lane_pc_[lane] > first) next_other_ = std::min(next_other_, lane_pc_[lane]);
+        if (lane_pc_[lane] == at) active_ |= Mask{1} << lane;
+        else if (lane_pc_[lane] > at) next_other_ = std::min(next_other_, lane_pc_[lane]);
     });
     parked_ &= ~active_;
-    return true;
 }
 
 void Warp::regroup() {
