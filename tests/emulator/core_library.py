@@ -29,7 +29,7 @@ class Launch(ctypes.Structure):
         ("dynamic_shared", ctypes.c_uint32),
         ("delivery", ctypes.c_int32),
         ("races", ctypes.c_int32),
-        ("products_over_copies", ctypes.c_int32),
+        ("rows_over_copies", ctypes.c_int32),
         ("resident", ctypes.c_int32),
         ("seed", ctypes.c_uint64),
         ("limit", ctypes.c_uint64),

@@ -67,7 +67,7 @@ class Module:
         seed: int = 0,
         delivery: Delivery = "late",
         races: bool = True,
-        products_over_copies: bool = False,
+        rows_over_copies: bool = False,
         limit: int = 1 << 28,
         resident: int = 2,
     ) -> Counts:
@@ -81,9 +81,8 @@ class Module:
             seed: of the order in which warps run and copies arrive; odd ones poison memory with other bytes than even ones.
             delivery: when bulk copies arrive: when nothing else can go on, at once, or at random moments.
             races: whether shared memory is searched for races, which takes most of the time.
-            products_over_copies: whether wgmma may read shared memory that a copy is writing, or will write before it is waited
-                for. What comes of the rows and columns concerned is poison. For kernels whose tiles reach beyond what they load
-                and that look at no results of what lies there.
+            rows_over_copies: whether wgmma may read rows of A that a copy is writing, or begins to write before they are waited
+                for. What comes of those rows is poison. For kernels with fewer rows than wgmma's 64, whose tiles reach beyond them.
             limit: the most instructions that all warps may execute.
             resident: how many blocks run at the same time.
 
@@ -104,7 +103,7 @@ class Module:
             dynamic_shared=shared_bytes,
             delivery=_DELIVERIES.index(delivery),
             races=races,
-            products_over_copies=products_over_copies,
+            rows_over_copies=rows_over_copies,
             resident=resident,
             seed=seed,
             limit=limit,

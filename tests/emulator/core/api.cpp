@@ -73,7 +73,7 @@ extern "C" {
 struct EmulatorLaunch {
     uint32_t grid[3], block[3];
     uint32_t dynamic_shared;
-    int32_t delivery, races, products_over_copies, resident;
+    int32_t delivery, races, rows_over_copies, resident;
     uint64_t seed, limit;
     int64_t buffers;
     const int64_t* ranges;  // of each buffer: address, bytes, whether it may be written to
@@ -103,7 +103,7 @@ int emulator_launch(void* kernel, EmulatorLaunch* given, char* message, size_t b
                       {given->block[0], given->block[1], given->block[2]},
                       given->dynamic_shared,
                       {given->seed, static_cast<Delivery>(given->delivery), given->limit, given->races != 0,
-                       given->products_over_copies != 0, given->resident},
+                       given->rows_over_copies != 0, given->resident},
                       std::mt19937_64(given->seed)};
         struct Count {
             EmulatorLaunch* given;

@@ -19,7 +19,6 @@ Block::Block(Launch& of, Dim3 at)
       poison(poison_of(of.options)),
       shared(of.kernel, of.dynamic_shared, poison),
       races(threads, kSharedBase, shared.end() - kSharedBase, of.options.races) {
-    shared.tolerant = of.options.products_over_copies;
     for (int number = 0; number * kLanes < threads; ++number) warps.push_back(std::make_unique<Warp>(*this, number));
     for (NamedBarrier& barrier : barriers_) barrier.lanes.resize(warps.size());
 }

@@ -103,4 +103,20 @@ void write_fragment(const Fragment& fragment, Type type, Slot* const* registers,
     }
 }
 
+// These bits for the numbers that `where` picks.
+template <class Fragment, class Where>
+void write_fragment_where(const Fragment& fragment, Type type, Slot* const* registers, Slot bits, Where where) {
+    const Slot mask = (Slot{1} << bits_of(type)) - 1;
+    for (int r = 0; r < fragment.registers; ++r) {
+        for (int lane = 0; lane < kLanes; ++lane) {
+            for (int part = 0; part < fragment.parts; ++part) {
+                const Cell at = fragment.cell(lane, r * fragment.parts + part);
+                const int shift = bits_of(type) * part;
+                Slot& slot = registers[r][lane];
+                if (where(at.row, at.column)) slot = (slot & ~(mask << shift)) | (bits & mask) << shift;
+            }
+        }
+    }
+}
+
 }  // namespace emulator

@@ -30,8 +30,8 @@ struct Options {
     Delivery delivery = Delivery::late;
     uint64_t limit = 0;  // of instructions of warps
     bool races = true;
-    // Products may read what copies are writing: the rows and columns that it belongs to become poison.
-    bool products_over_copies = false;
+    // Products may read rows of A that copies are writing: what comes of them is poison.
+    bool rows_over_copies = false;
     int32_t resident = 2;  // blocks that run at the same time
 };
 

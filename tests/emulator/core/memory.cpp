@@ -104,7 +104,7 @@ void Shared::change(uint64_t address, uint64_t bytes, Change change) {
 }
 
 void Shared::start_writing(uint64_t address, uint64_t bytes, int32_t line) {
-    char* at = this->at(address, bytes, tolerant ? Access::read : Access::write);
+    char* at = this->at(address, bytes, Access::write);
     for (uint64_t i = 0; i < bytes; ++i) at[i] = static_cast<char>(poison_ >> (address + i) % 8 * 8);
     ++writes_;
     change(address, bytes, [&](State& state) {
@@ -118,7 +118,7 @@ void Shared::finish_writing(uint64_t address, uint64_t bytes) {
 }
 
 void Shared::start_reading(uint64_t address, uint64_t bytes, int32_t line) {
-    tolerant ? at(address, bytes) : at(address, bytes, Access::read);
+    at(address, bytes, Access::read);
     change(address, bytes, [&](State& state) {
         state.reader = line;
         ++state.readers;

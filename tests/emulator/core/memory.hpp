@@ -62,10 +62,9 @@ class Shared {
     void finish_writing(uint64_t address, uint64_t bytes);
     void start_reading(uint64_t address, uint64_t bytes, int32_t line);
     void finish_reading(uint64_t address, uint64_t bytes);
-    // For operations that put up with being written over: whether something writes there, or began to after so many writes.
+    // For those who put up with being written over: whether something writes there, or began to after so many writes.
     bool written_over(uint64_t address, uint64_t bytes, int64_t since) const;
     int64_t writes() const { return writes_; }
-    bool tolerant = false;
     // An mbarrier lives there.
     void reserve(uint64_t address, int32_t line);
     void release(uint64_t address) { finish_writing(address, 8); }

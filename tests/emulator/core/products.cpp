@@ -75,49 +75,40 @@ void multiply(Warp& warp, const Product& product) {
     }
     write_fragment(layout, product.type_d, registers.data(), product.saturates,
                    [&](int row, int column) { return sums[size_t(row) * columns + size_t(column)]; });
-    if (product.lost_rows.empty()) return;
-    const Slot poison = warp.block.poison & (parts_of(product.type_d) == 1 ? 0xFFFFFFFF : 0xFFFF);
-    for (size_t r = 0; r < registers.size(); ++r) {
-        for (int lane = 0; lane < kLanes; ++lane) {
-            for (int part = 0; part < layout.parts; ++part) {
-                const Cell at = layout.cell(lane, static_cast<int>(r) * layout.parts + part);
-                if (!product.lost_rows[size_t(at.row)] && !product.lost_columns[size_t(at.column)]) continue;
-                const int shift = bits_of(product.type_d) * part;
-                registers[r][lane] = (registers[r][lane] & ~(((Slot{1} << bits_of(product.type_d)) - 1) << shift)) | poison << shift;
-            }
-        }
-    }
+    if (product.lost.empty()) return;
+    write_fragment_where(layout, product.type_d, registers.data(), warp.block.poison,
+                         [&](int row, int) { return product.lost[size_t(row)]; });
 }
 
-// Every run of kChunk bytes that the product reads: of A or B, its first row there, and where it lies.
+bool puts_up(const Warp& warp) { return warp.block.launch.options.rows_over_copies; }
+
+// Every run of kChunk bytes that the product relies on.
 template <class Act>
 void each_source(Warp& warp, const Product& product, Act act) {
-    const int first = first_row(warp);
-    if (!product.a_from_registers) {
-        each_chunk(product.a, first, kWarpRows, product.depth,
-                   [&](int row, int, uint64_t address) { act(product.a, row - first, address); });
-    }
-    each_chunk(product.b, 0, product.columns, product.depth, [&](int row, int, uint64_t address) { act(product.b, row, address); });
+    const auto on_chunk = [&](int, int, uint64_t address) { act(address); };
+    if (!product.a_from_registers && !puts_up(warp)) each_chunk(product.a, first_row(warp), kWarpRows, product.depth, on_chunk);
+    each_chunk(product.b, 0, product.columns, product.depth, on_chunk);
 }
 
-// Remembers which results come of memory that others write.
+// Remembers which rows come of memory that others write.
 void note_losses(Warp& warp, Product& product) {
-    if (!warp.block.shared.tolerant) return;
-    product.lost_rows.resize(kWarpRows);
-    product.lost_columns.resize(static_cast<size_t>(product.columns));
-    each_source(warp, product, [&](const SharedMatrix& matrix, int row, uint64_t address) {
-        if (!warp.block.shared.written_over(address, kChunk, product.writes) && warp.block.races.ordered(warp.thread(0), address, kChunk)) return;
-        std::vector<bool>& lost = &matrix == &product.a ? product.lost_rows : product.lost_columns;
-        for (int i = 0; i < (matrix.transposed ? kChunk / matrix.bytes : 1); ++i) lost[size_t(row + i)] = true;
+    if (!puts_up(warp) || product.a_from_registers) return;
+    product.lost.resize(kWarpRows);
+    const int first = first_row(warp);
+    each_chunk(product.a, first, kWarpRows, product.depth, [&](int row, int, uint64_t address) {
+        Block& block = warp.block;
+        block.shared.at(address, kChunk);
+        if (!block.shared.written_over(address, kChunk, product.writes) && block.races.ordered(warp.thread(0), address, kChunk)) return;
+        for (int i = 0; i < (product.a.transposed ? kChunk / product.a.bytes : 1); ++i) product.lost[size_t(row - first + i)] = true;
     });
 }
 
 void finish(Warp& warp, Product& product) {
     note_losses(warp, product);
     multiply(warp, product);
-    each_source(warp, product, [&](const SharedMatrix&, int, uint64_t address) {
+    each_source(warp, product, [&](uint64_t address) {
         warp.block.shared.finish_reading(address, kChunk);
-        if (!warp.block.shared.tolerant) warp.block.races.read(warp.thread(0), warp.now(), product.line, address, kChunk);
+        warp.block.races.read(warp.thread(0), warp.now(), product.line, address, kChunk);
     });
     auto& busy = warp.products->registers;
     for (const auto* numbers : {&product.results, &product.sources}) {
@@ -190,9 +181,8 @@ Outcome start(Warp& warp, const Instruction& i, Mask lanes) {
     }
     product.writes = warp.block.shared.writes();
     note_losses(warp, product);
-    each_source(warp, product, [&](const SharedMatrix&, int, uint64_t address) {
+    each_source(warp, product, [&](uint64_t address) {
         warp.block.shared.start_reading(address, kChunk, warp.line());
-        if (warp.block.shared.tolerant) return;
         warp.block.races.read_by_proxy(warp.thread(0), warp.now(), warp.line(), address, kChunk);
     });
     queue.open.push_back(std::move(product));

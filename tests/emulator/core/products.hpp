@@ -28,9 +28,8 @@ struct Product {
     bool a_from_registers;
     std::vector<double> rows;              // then, 16 of depth numbers
     std::vector<int32_t> results, sources;  // registers
-    // Rows and columns that may hold anything, where products may read what copies are writing.
-    std::vector<bool> lost_rows, lost_columns;
-    int64_t writes;  // into shared memory before it started
+    std::vector<bool> lost;  // rows that may hold anything, where they may be read while copies write them
+    int64_t writes;          // into shared memory before it started
 };
 
 }  // namespace emulator
