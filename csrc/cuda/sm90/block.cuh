@@ -53,8 +53,8 @@ struct Block {
     // One slice of a block of rows, and one of the documents.
     __device__ __forceinline__ uint32_t query_slice(int stage, int owner, int row_block, int slice) const {
         const Tiling& t = tiling();
-        if (!t.resident) return address + t.ring + stage * t.stage_bytes + owner * t.query_bytes;
-        return address + ((owner * t.row_blocks + row_block) * t.slices + slice) * t.query_bytes;
+        if (!t.resident) return address + t.ring + stage * t.stage_bytes + owner * kQueryBytes;
+        return address + ((owner * t.row_blocks + row_block) * t.slices + slice) * kQueryBytes;
     }
     __device__ __forceinline__ uint32_t document_slice(int stage) const {
         const Tiling& t = tiling();

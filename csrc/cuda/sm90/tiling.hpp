@@ -10,6 +10,9 @@ namespace metaindex::device::sm90 {
 
 inline constexpr int kSharedBytes = 227 * 1024;  // the most that a block can have
 inline constexpr int kStageBytes = kColumns * kSliceBytes;
+// One slice of a block of rows. wgmma reads all of them; those without a query token hold whatever is there, and nothing looks
+// at their results. They have room of their own, so that no product reads what a copy is writing.
+inline constexpr int kQueryBytes = kRows * kSliceBytes;
 inline constexpr int kMaxStages = 8;
 // As many stages keep 96 KB on their way, several times what a multiprocessor's share of the bandwidth needs for its latency.
 inline constexpr int kMinStages = 3;
@@ -45,16 +48,15 @@ struct Tiling {
     int32_t queries;     // in a block of rows
     int32_t parts;       // blocks of rows that a query takes, where it has more than kRows tokens
     int32_t row_blocks;  // of a warpgroup, in one tile
-    int32_t box_rows;  // rows of a block that are loaded: the others hold whatever is there, and nothing looks at their results
-    int32_t tiles;     // of queries
-    int32_t wave;      // of those at a time
+    int32_t box_rows;    // rows of a block that are loaded
+    int32_t tiles;       // of queries
+    int32_t wave;        // of those at a time
 
     bool alternate;  // the warpgroups take tiles in turn; otherwise both take every tile, each with rows of its own
     bool resident;   // queries stay in shared memory; otherwise their slices come with the documents'
     bool held;       // a tile stays in its stages until all blocks of rows have seen it; otherwise it comes again for each
 
     int32_t stages;
-    int32_t query_bytes;  // one slice of a block of rows
     int32_t stage_bytes;
     int32_t ring, columns, scratch, totals, items, barriers;  // where these start in shared memory; the queries are first
     int32_t shared_bytes;
@@ -90,8 +92,8 @@ constexpr bool lay_out(Tiling& t, int least) {
     constexpr int kBarrierBytes = (2 * kMaxStages + 2 * kItems + 1) * 8;
     const int other = kColumnBytes + kScratchBytes + total_bytes + kItemBytes + kBarrierBytes;
 
-    const int64_t queries = t.resident ? int64_t{t.query_owners()} * t.row_blocks * t.slices * t.query_bytes : 0;
-    t.stage_bytes = kStageBytes + (t.resident ? 0 : t.query_owners() * t.query_bytes);
+    const int64_t queries = t.resident ? int64_t{t.query_owners()} * t.row_blocks * t.slices * kQueryBytes : 0;
+    t.stage_bytes = kStageBytes + (t.resident ? 0 : t.query_owners() * kQueryBytes);
     const int64_t stages = (kSharedBytes - other - queries) / t.stage_bytes;
     if (stages < least) return false;
     t.stages = static_cast<int32_t>(std::min<int64_t>(stages, kMaxStages));
@@ -116,7 +118,6 @@ constexpr Tiling tiling(const ScanShape& shape) {
     t.parts = static_cast<int32_t>(ceil_div(shape.tokens, kRows));
     t.queries = t.parts > 1 ? 1 : std::min(kRows / shape.tokens, shape.batch);
     t.box_rows = t.parts > 1 ? kRows : t.queries * shape.tokens;
-    t.query_bytes = static_cast<int32_t>(ceil_div(t.box_rows, 8)) * kSwizzleBytes;
     t.alternate = shape.batch <= t.queries;
 
     // Two blocks of rows halve what is read of the documents, which pays where their slices are few: with 256 rows a tile of
