@@ -54,6 +54,7 @@ _ORDERED = {
         if (i == 0) { data[0] = 5; __threadfence_block(); atomicAdd(&data[127], 1); }
         if (i == 64) { while (atomicAdd(&data[127], 0) == 0) {} out[i] = data[0]; }
     """,
+    "two writers of the same": "data[i / 2] = i / 2; __syncthreads(); out[i] = data[i / 4];",
     "reading alone": "if (i == 0) data[0] = 3; __syncthreads(); out[i] = data[0];",
 }
 

@@ -49,7 +49,8 @@ Outcome store(Warp& warp, const Instruction& i, Mask lanes) {
     each(lanes, [&](int lane) {
         T stored[kMostParts];
         for (int k = 0; k < parts; ++k) stored[k] = get<T>(from[k][lane]);
-        std::memcpy(warp.memory(space_of(i), warp.address(i[0], lane), bytes, access, lane, bytes), stored, bytes);
+        const auto* values = reinterpret_cast<const char*>(stored);
+        std::memcpy(warp.memory(space_of(i), warp.address(i[0], lane), bytes, access, lane, bytes, values), stored, bytes);
     });
     return Outcome::next;
 }

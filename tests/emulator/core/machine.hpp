@@ -105,7 +105,9 @@ class Warp {
     Slot uniform(const Operand& operand, Mask lanes, const char* what) const;
     uint64_t address(const Operand& operand, int lane) const;
     // Memory that a lane may access so; the address must be a multiple of `alignment`.
-    char* memory(Space space, uint64_t address, uint32_t bytes, Access access, int lane, uint32_t alignment);
+    // A write may say what it is going to store.
+    char* memory(Space space, uint64_t address, uint32_t bytes, Access access, int lane, uint32_t alignment,
+                 const char* stored = nullptr);
     // The same address as one of shared memory; a fault if it is not.
     uint64_t shared_address(Space space, uint64_t address, int lane) const;
 

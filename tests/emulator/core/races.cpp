@@ -42,6 +42,13 @@ void Races::check_readers(int thread, Byte& byte, const char* verb, uint64_t add
     }
 }
 
+bool Races::unread(const Byte& byte) const {
+    if (byte.reader.thread >= 0) return false;
+    if (byte.readers < 0) return true;
+    const std::vector<Last>& list = lists_[size_t(byte.readers)];
+    return std::all_of(list.begin(), list.end(), [](const Last& last) { return last.thread < 0; });
+}
+
 void Races::note_reader(int thread, uint32_t now, int32_t line, Byte& byte) {
     const Last reader{thread, now, line};
     if (known(thread, byte.reader) || byte.reader.thread / kLanes == thread / kLanes) {
@@ -64,10 +71,13 @@ void Races::read(int thread, uint32_t now, int32_t line, uint64_t address, uint6
     }
 }
 
-void Races::write(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes) {
+void Races::write(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes, const char* before,
+                  const char* after) {
     if (!enabled_) return;
     for (uint64_t at = address; at < address + bytes; ++at) {
         Byte& byte = this->byte(at);
+        const bool same = after != nullptr && before[at - address] == after[at - address];
+        if (same && unread(byte) && !known(thread, byte.writer)) continue;
         check(thread, byte.writer, byte.atomic ? "updated" : "written", "writes", at);
         check_readers(thread, byte, "writes", at);
         byte.writer = {thread, now, line};

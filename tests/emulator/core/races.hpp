@@ -30,7 +30,9 @@ class Races {
     Races(int threads, uint32_t base, uint32_t bytes, bool enabled);
 
     void read(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes);
-    void write(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes);
+    // Threads that write what lies there already may do so beside each other: `before` and `after` are the bytes, where known.
+    void write(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes, const char* before = nullptr,
+               const char* after = nullptr);
     // Atomic and volatile accesses are never in a race with each other, and order what lies before and after them.
     void update(int thread, uint32_t now, int32_t line, uint64_t address, uint64_t bytes);
     // By the copy engine, on behalf of a thread: number `copy` of its copies, from 1 on.
@@ -67,6 +69,7 @@ class Races {
     bool known(int thread, const Last& last) const;
     void check(int thread, const Last& last, const char* before, const char* verb, uint64_t address) const;
     void check_readers(int thread, Byte& byte, const char* verb, uint64_t address);
+    bool unread(const Byte& byte) const;  // since it was written
     void note_reader(int thread, uint32_t now, int32_t line, Byte& byte);
     Byte& byte(uint64_t address) { return bytes_[address - base_]; }
 

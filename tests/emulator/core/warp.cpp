@@ -224,7 +224,8 @@ uint64_t Warp::shared_address(Space space, uint64_t address, int lane) const {
     return address - kSharedWindow;
 }
 
-char* Warp::memory(Space space, uint64_t address, uint32_t bytes, Access access, int lane, uint32_t alignment) {
+char* Warp::memory(Space space, uint64_t address, uint32_t bytes, Access access, int lane, uint32_t alignment,
+                   const char* stored) {
     culprit_ = lane;
     require(address % alignment == 0, "accesses ", bytes, " bytes at ", Hex{address}, ", which is no multiple of ", alignment);
     if (space == Space::generic) {
@@ -240,7 +241,7 @@ char* Warp::memory(Space space, uint64_t address, uint32_t bytes, Access access,
         char* found = block.shared.at(address, bytes, access);
         switch (access) {
             case Access::read: block.races.read(thread(lane), clock_, line_, address, bytes); break;
-            case Access::write: block.races.write(thread(lane), clock_, line_, address, bytes); break;
+            case Access::write: block.races.write(thread(lane), clock_, line_, address, bytes, found, stored); break;
             case Access::atomic: block.races.update(thread(lane), clock_, line_, address, bytes); break;
         }
         return found;
