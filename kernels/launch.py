@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from metaindex.device.table import DeviceTable
 
+_REGISTERS = 65536  # of a multiprocessor
+
 
 class Launch(NamedTuple):
     """``kernel`` on ``programs`` programs; ``options`` are Triton's."""
@@ -38,9 +40,11 @@ class Launch(NamedTuple):
             self.kernel[(self.programs,)](*self.arguments, **self.options)
 
 
-def options(warps: int, stages: int = 1) -> dict[str, Any]:
-    """Launch options. Triton 3.9 wants to be told whether products and sums may be fused, as they always were."""
-    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+def options(warps: int, stages: int = 1, programs: int = 1) -> dict[str, Any]:
+    """Launch options; registers are bounded so that ``programs`` fit a multiprocessor. Triton 3.9 wants to be told whether
+    products and sums may be fused, as they always were."""
+    bound = {} if programs == 1 else {"maxnreg": _REGISTERS // (32 * warps * programs)}
+    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True, **bound}
 
 
 def interpreted(kernel: Any) -> bool:

@@ -121,5 +121,5 @@ def launch(
             columns,
             shape,
         ),
-        options(tile.warps, tile.stages),
+        options(tile.warps, tile.stages, tile.programs),
     )

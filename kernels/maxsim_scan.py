@@ -99,5 +99,5 @@ def launch(
             columns,
             shape,
         ),
-        options(tile.warps, tile.stages),
+        options(tile.warps, tile.stages, tile.programs),
     )

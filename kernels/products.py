@@ -28,9 +28,12 @@ def _accumulated(products, query, documents, INTERPRETED: tl.constexpr):
     """``products`` [rows, columns] plus ``query`` [rows, dims] times ``documents`` [columns, dims] transposed."""
     if documents.dtype == tl.int8:
         return tl.dot(query, tl.trans(documents), products, out_dtype=tl.int32)
-    if INTERPRETED and documents.dtype == tl.bfloat16:  # whose bits the interpreter would multiply
-        return tl.dot(query.to(tl.float32), tl.trans(documents.to(tl.float32)), products, input_precision="ieee")
-    return tl.dot(query, tl.trans(documents), products, input_precision="ieee")
+    elif INTERPRETED:
+        # The interpreter would multiply the bits of bfloat16, and numpy rounds a product by where it stands in a matrix, which
+        # tells equal documents apart.
+        return tl.dot(query.to(tl.float64), tl.trans(documents.to(tl.float64)), products)
+    else:
+        return tl.dot(query, tl.trans(documents), products, input_precision="ieee")
 
 
 @triton.jit
@@ -49,7 +52,7 @@ def products_of_tile(query, query_pointers, query_wanted, pointers, wanted, SHAP
     if integers:
         products = tl.full([rows, columns], _ZERO_BITS if shifted else 0, tl.int32)
     else:
-        products = tl.zeros([rows, columns], tl.float32)
+        products = tl.zeros([rows, columns], tl.float64 if SHAPE.interpreted else tl.float32)
     if query is not None:
         products = _accumulated(products, query, load_rows(pointers, wanted, 0, SHAPE), SHAPE.interpreted)
     else:

@@ -66,6 +66,7 @@ class Tile(NamedTuple):
         dims: dimensions of one step; where there are more, a loop accumulates.
         warps: of the program.
         stages: steps whose loads are under way at once.
+        programs: that are to share a multiprocessor, and so its registers; 1: no bound on registers.
     """
 
     documents: int
@@ -75,6 +76,7 @@ class Tile(NamedTuple):
     dims: int
     warps: int
     stages: int
+    programs: int = 1
 
     @property
     def rows(self) -> int:
@@ -112,70 +114,89 @@ def tile(card: Card, problem: Problem) -> Tile:
     """The tile for a problem."""
     tokens, query_tokens = min(_TOKENS, _power(problem.r_c)), min(_QUERY_TOKENS, _power(problem.r_q))
     if problem.batch == 1 and query_tokens == 1:
-        return _single(card, problem, tokens)
-    rows = _rows(problem, query_tokens)
+        return _single(card, problem, min(16, tokens))
+    rows = _rows(card, problem, query_tokens)
     if problem.batch == 1:
         query_tokens = rows  # one query in a tile, which a gather from lists of their own relies on
-    columns, step_bytes, warps, stages = _matrix(card, problem, rows)
+    columns, step_bytes, warps, stages, programs = _sizes(card, problem, rows)
     dims = min(_power(problem.dim), step_bytes // ITEM_BYTES[problem.codec])
     dims = max(dims, 32 if problem.codec == "int8" else 16)  # what the matrix unit takes at least
-    # A load brings at most `alignment` bytes, each with an address of its own; more than these would fill the registers.
-    loads = 32 * 32 * warps if card.capability != INTERPRETER else columns * dims * 16
-    while columns * dims * ITEM_BYTES[problem.codec] // problem.alignment > loads and dims > 32:
-        dims //= 2
-    while columns * dims * ITEM_BYTES[problem.codec] // problem.alignment > loads and columns > 16:
-        columns //= 2
+    if card.capability != INTERPRETER:
+        columns, dims = _loadable(problem, columns if problem.r_q <= query_tokens else min(64, columns), dims, 32 * warps)
+        # Scores become keys of 64 bits, and a thread is not to hold more than 16 of them.
+        columns = max(16, min(columns, 16 * 32 * warps * query_tokens // rows * tokens))
     tokens = min(tokens, columns)
-    if problem.indirect and dims >= problem.dim:
-        # Loads of documents wait for loads of lengths, and Triton deals stages out evenly to the two: twice as many keep as
-        # many documents under way.
-        stages = 2 * stages - 1
-    return Tile(columns // tokens, tokens, rows // query_tokens, query_tokens, dims, warps, stages)
+    stages = _stages(problem, tokens, dims, stages)
+    if problem.alignment < 16 or columns > 32 * tokens or problem.r_q > query_tokens:
+        programs = 1  # so many addresses, scores or sums take more registers than one of two programs has
+    return Tile(columns // tokens, tokens, rows // query_tokens, query_tokens, dims, warps, stages, programs)
 
 
-def _rows(problem: Problem, query_tokens: int) -> int:
-    """Query tokens of a tile: one query, a few, or many. The matrix unit takes 16 rows at least, and from sm_90 on its fastest
-    instruction 64."""
+def _stages(problem: Problem, tokens: int, dims: int, stages: int) -> int:
+    """Where the innermost loop is not the one over dimensions, its loads of documents wait for loads of lengths or addresses,
+    and Triton deals stages out evenly to the two: with twice as many, as many documents are under way."""
+    waits = dims >= problem.dim and (problem.indirect or problem.r_c > tokens)
+    return 2 * stages - 1 if waits and stages > 2 else stages
+
+
+def _rows(card: Card, problem: Problem, query_tokens: int) -> int:
+    """Query tokens of a tile: those of one query, of a few, or of many. The matrix unit takes 16 rows at least, and from sm_90
+    on its fastest instruction 64."""
     if problem.batch == 1:
         return max(16, query_tokens)
+    if card.capability == INTERPRETER:
+        return max(16, min(256, _power(problem.batch) * query_tokens))
     few = problem.batch * query_tokens <= 64 or problem.codec == "float32"
     return max(64 if few else 128, query_tokens)
 
 
-def _matrix(card: Card, problem: Problem, rows: int) -> tuple[int, int, int, int]:
-    """Columns, the most bytes of a token in a step, warps and stages."""
+def _sizes(card: Card, problem: Problem, rows: int) -> tuple[int, int, int, int, int]:
+    """Columns, the most bytes of a token in a step, warps, stages and programs."""
     token_bytes = _power(problem.dim) * ITEM_BYTES[problem.codec]
     if card.capability == INTERPRETER:
-        return 256, 4096, 1, 1
+        return 512, 2048, 1, 1, 1
     if problem.codec == "float32":
         # Multiplied without the matrix unit, which would round to TF32. Wide steps would fill the registers.
-        return (128, 128, 4, 3) if rows <= 32 else (64, 128, 8, 3)
+        return (128, 128, 4, 3, 1) if rows <= 32 else (64, 128, 8, 3, 1)
     if rows <= 32:
         # Bound by memory: about 32 KB of documents a step, so that what is under way on a multiprocessor covers the latency.
         if token_bytes <= 512:
-            return max(64, min(256, (32 << 10) // token_bytes)), 512, 4, 3
-        return 128, 256, 4, 3
+            return max(64, min(256, (32 << 10) // token_bytes)), 512, 4, 3, 1
+        return 128, 256, 4, 3, 1
     if rows <= 64:
-        return (128, 256, 4, 3) if token_bytes <= 256 else (128, 128, 4, 4)
+        # The shared memory of sm_90 has room for three programs where the query tile stays.
+        return (64, 256, 4, 3, 1) if token_bytes <= 256 else (128, 128, 4, 4, 1)
+    if card.capability < 90:
+        # The accumulators of 256 columns and what is multiplied next don't fit the registers together.
+        return 128, 256 if token_bytes <= 256 else 128, 8, 3, 1
     if token_bytes <= 256:
-        # The query tile stays, and two programs share a multiprocessor: one multiplies while the other takes maxima. Three
-        # stages would leave room for one.
-        return 128, 256, 8, 2
-    if card.shared_bytes > 150 << 10:
-        return 256, 128, 8, 3
-    return 128, 128, 8, 3
+        # Two programs share a multiprocessor: one multiplies while the other takes maxima. With three stages only one would
+        # fit.
+        return 128, 256, 8, 2, 2
+    return (256 if card.shared_bytes > 150 << 10 else 128), 128, 8, 3, 1
+
+
+def _loadable(problem: Problem, columns: int, dims: int, threads: int) -> tuple[int, int]:
+    """Columns and dims, cut where tokens are badly aligned: a load brings ``alignment`` bytes at most, and each has an address
+    in registers. Below 4 bytes it has its data there too, since copies to shared memory take no fewer."""
+    item = ITEM_BYTES[problem.codec]
+    most = (16 if problem.alignment >= 4 else 8) * threads * problem.alignment
+    while columns * dims * item > most and dims > 32:
+        dims //= 2
+    while columns * dims * item > most and columns > 16:
+        columns //= 2
+    return columns, dims
 
 
 def _single(card: Card, problem: Problem, tokens: int) -> Tile:
     """One query token: inner products number by number, in registers."""
-    warps, stages, dims = 4, 4, min(_power(problem.dim), 256)
-    tokens = min(tokens, 16)
-    columns = max(16, 4096 // dims)
     if card.capability == INTERPRETER:
-        columns, dims, warps, stages = 256, min(_power(problem.dim), 4096), 1, 1
-    elif dims >= problem.dim:
-        stages = 1  # each program takes its few steps with loads to registers; many programs cover the latency
-    return Tile(columns // tokens, tokens, 1, 1, dims, warps, stages)
+        return Tile(512 // tokens, tokens, 1, 1, min(_power(problem.dim), 2048), 1, 1)
+    dims = min(_power(problem.dim), 256)
+    columns = max(tokens, 4096 // dims)
+    # Where a token is one step, each program makes a few steps with loads to registers, and there are many programs at a time.
+    # Longer tokens are fetched ahead.
+    return Tile(columns // tokens, tokens, 1, 1, dims, 4, 1 if dims >= problem.dim else 4)
 
 
 def shape(problem: Problem, chosen: Tile, *, full: bool, interpreted: bool) -> Shape:
