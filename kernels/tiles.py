@@ -1,6 +1,6 @@
 """Which tile a kernel works on: a pure function of the card, the codec and the shape. Nothing is tuned at run time.
 
-``python -m metaindex.kernels.tiles`` prints the choices for the shapes of docs/design.md.
+``python -m metaindex.kernels.tiles`` prints the choices for common shapes.
 
 A tile compares some query tokens with some document tokens over some dimensions at a time. Query tokens are the rows of the
 matrix product and document tokens its columns: what the matrix unit puts out then lies so that a thread holds many columns of
@@ -10,13 +10,13 @@ would be shuffled three times and go through shared memory.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 INTERPRETER = 0
 """In place of a compute capability: Triton's interpreter, where a program costs milliseconds whatever its size."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 _TOKENS = 64  # most of one document in a tile; with 128, budgets such as 300 would be padded to 384
-_QUERY_TOKENS = 128
 
 
 class Card(NamedTuple):
@@ -29,6 +29,11 @@ class Card(NamedTuple):
     def shared_bytes(self) -> int:
         """Shared memory that one program can have."""
         return {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}.get(self.capability, 99) << 10
+
+    @property
+    def multiplies_in_shared(self) -> bool:
+        """Whether its matrix unit takes operands from shared memory, 64 rows at least, and else from registers."""
+        return self.capability in (90, 100, 103)
 
 
 class Problem(NamedTuple):
@@ -112,7 +117,8 @@ class Shape(NamedTuple):
 
 def tile(card: Card, problem: Problem) -> Tile:
     """The tile for a problem."""
-    tokens, query_tokens = min(_TOKENS, _power(problem.r_c)), min(_QUERY_TOKENS, _power(problem.r_q))
+    most = 64 if problem.codec == "float32" else 128  # rows that the registers have room for
+    tokens, query_tokens = min(_TOKENS, _power(problem.r_c)), min(most, _power(problem.r_q))
     if problem.batch == 1 and query_tokens == 1:
         return _single(card, problem, min(16, tokens))
     rows = _rows(card, problem, query_tokens)
@@ -126,17 +132,28 @@ def tile(card: Card, problem: Problem) -> Tile:
         # Scores become keys of 64 bits, and a thread is not to hold more than 16 of them.
         columns = max(16, min(columns, 16 * 32 * warps * query_tokens // rows * tokens))
     tokens = min(tokens, columns)
-    stages = _stages(problem, tokens, dims, stages)
     if problem.alignment < 16 or columns > 32 * tokens or problem.r_q > query_tokens:
         programs = 1  # so many addresses, scores or sums take more registers than one of two programs has
-    return Tile(columns // tokens, tokens, rows // query_tokens, query_tokens, dims, warps, stages, programs)
+    found = Tile(columns // tokens, tokens, rows // query_tokens, query_tokens, dims, warps, stages, programs)
+    while found.stages > 1 and shared_bytes(card, problem, found) > card.shared_bytes:
+        found = found._replace(stages=found.stages - 1)
+    return found._replace(stages=2 * found.stages - 1) if found.stages > 2 and _waits(problem, found) else found
 
 
-def _stages(problem: Problem, tokens: int, dims: int, stages: int) -> int:
-    """Where the innermost loop is not the one over dimensions, its loads of documents wait for loads of lengths or addresses,
-    and Triton deals stages out evenly to the two: with twice as many, as many documents are under way."""
-    waits = dims >= problem.dim and (problem.indirect or problem.r_c > tokens)
-    return 2 * stages - 1 if waits and stages > 2 else stages
+def _waits(problem: Problem, chosen: Tile) -> bool:
+    """Whether loads of documents wait for loads of lengths or addresses in the innermost loop, as they do where that is not the
+    loop over dimensions. Triton deals stages out evenly to the two: with twice as many, as many documents are under way."""
+    return chosen.dims >= problem.dim and (problem.indirect or problem.r_c > chosen.tokens)
+
+
+def shared_bytes(card: Card, problem: Problem, chosen: Tile) -> int:
+    """About what a tile takes of shared memory: documents of its stages, and its queries once or as often."""
+    step = chosen.dims * ITEM_BYTES[problem.codec]
+    stages = (chosen.stages + 1) // 2 if chosen.stages > 2 and _waits(problem, chosen) else chosen.stages
+    # Instructions that work in shared memory need the step they are at beside those under way; others have it in registers.
+    in_shared = chosen.rows >= 64 and card.multiplies_in_shared and problem.codec != "float32"
+    buffers = stages if in_shared else max(1, stages - 1)
+    return (chosen.columns * buffers + chosen.rows * (1 if chosen.dims >= problem.dim else buffers)) * step
 
 
 def _rows(card: Card, problem: Problem, query_tokens: int) -> int:
@@ -166,14 +183,14 @@ def _sizes(card: Card, problem: Problem, rows: int) -> tuple[int, int, int, int,
     if rows <= 64:
         # The shared memory of sm_90 has room for three programs where the query tile stays.
         return (64, 256, 4, 3, 1) if token_bytes <= 256 else (128, 128, 4, 4, 1)
-    if card.capability < 90:
+    if not card.multiplies_in_shared:
         # The accumulators of 256 columns and what is multiplied next don't fit the registers together.
         return 128, 256 if token_bytes <= 256 else 128, 8, 3, 1
     if token_bytes <= 256:
         # Two programs share a multiprocessor: one multiplies while the other takes maxima. With three stages only one would
         # fit.
         return 128, 256, 8, 2, 2
-    return (256 if card.shared_bytes > 150 << 10 else 128), 128, 8, 3, 1
+    return 256, 128, 8, 3, 1
 
 
 def _loadable(problem: Problem, columns: int, dims: int, threads: int) -> tuple[int, int]:
@@ -225,3 +242,18 @@ def run_length(card: Card, chosen: Tile, rows: int, query_tiles: int) -> int:
 def _power(number: int) -> int:
     """The power of two that is not below ``number``."""
     return 1 << max(0, number - 1).bit_length()
+
+
+def main() -> None:
+    """Print the tiles for some shapes on some cards."""
+    shapes = [(16, 64, 128), (16, 64, 3584), (32, 300, 128), (4, 8, 128), (1, 1, 128), (1, 1, 3584), (16, 64, 250)]
+    for capability in (80, 90, 100):
+        for codec in ITEM_BYTES:
+            for (r_q, r_c, dim), batch in itertools.product(shapes, (1, 4, 64)):
+                found = tile(Card(capability, 1), Problem(codec, dim, r_q, r_c, batch))
+                numbers = ", ".join(f"{name} {number}" for name, number in found._asdict().items())
+                print(f"sm_{capability} {codec:8} {batch:2} x ({r_q}, {r_c}) d {dim:4}: {numbers}")
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import triton
 import triton.language as tl
 
-from metaindex.kernels.launch import Launch, interpreted, options
+from metaindex.kernels import tiles
+from metaindex.kernels.launch import Launch, options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +35,6 @@ class Sizes(NamedTuple):
 
     tile: int
     block: int
-
-
-GPU = Sizes(256, 64)
 
 
 @triton.jit
@@ -127,11 +125,11 @@ def merge_kernel(
         tl.store(kept_keys + query * kept_stride + group.to(tl.int64) * kept + place, key, mask=there & (place < kept))
 
 
-def launches(keys: Tensor, counts: Tensor, kept_keys: Tensor, sizes: Sizes | None = None) -> Iterator[Launch]:
+def launches(card: tiles.Card, keys: Tensor, counts: Tensor, kept_keys: Tensor) -> Iterator[Launch]:
     """``Operations.topk`` into ``kept_keys`` int64 [B, k], full of ``MISSING``, as launches to run one after the other."""
     (batch, lists), k = keys.shape, kept_keys.shape[1]
     length = span = 1
-    tile, block = sizes or (_for_interpreter(lists) if interpreted(rank_kernel) else GPU)
+    tile, block = _sizes(card, lists)
     while batch and lists and k:
         merging = 4 * length > tile
         fan = LISTS if merging else tile // length
@@ -140,16 +138,17 @@ def launches(keys: Tensor, counts: Tensor, kept_keys: Tensor, sizes: Sizes | Non
         common = (keys, counts, target, keys.stride(0), target.stride(0))
         if merging:
             blocks = triton.cdiv(length, block)
-            arguments = (*common, lists, blocks, length.bit_length(), length, span, kept, block)
-            yield Launch(merge_kernel, batch * lists * blocks, arguments, options(4))
+            sizes = (lists, blocks, length.bit_length(), length, span, kept, block)
+            yield Launch(merge_kernel, batch * lists * blocks, (*common, *sizes), options(4))
         else:
-            arguments = (*common, groups, fan, length, span, kept, tile)
-            yield Launch(rank_kernel, batch * groups, arguments, options(8))
+            yield Launch(rank_kernel, batch * groups, (*common, groups, fan, length, span, kept, tile), options(8))
         if groups == 1:
             return
         keys, lists, length, span = target, groups, kept, span * fan
 
 
-def _for_interpreter(count: int) -> Sizes:
-    """Few programs, since each costs milliseconds whatever its size, and no larger than they need be."""
+def _sizes(card: tiles.Card, count: int) -> Sizes:
+    """On a GPU always the same. Interpreted, few programs, since each costs milliseconds, and no larger than they need be."""
+    if card.capability != tiles.INTERPRETER:
+        return Sizes(256, 64)
     return Sizes(min(1024, max(2 * LISTS, triton.next_power_of_2(count))), 4096)

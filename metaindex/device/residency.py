@@ -126,6 +126,8 @@ class Residency:
         widths = np.array([snapshot.levels.width(level) for level in range(needed)], np.int32)
         token_levels = np.repeat(np.arange(needed, dtype=np.int32), widths)
         within = np.arange(len(token_levels)) - starts[token_levels]
+        token_codes = codes[:, token_levels] + within * dim * codec.dtype.itemsize
+        token_scales = scales[:, token_levels] + within * np.dtype(np.float32).itemsize
         order = order_of_addition(snapshot)
         lengths = np.concatenate([segment.lengths for segment in snapshot.segments] or [np.empty(0, np.int32)])
         return DeviceTable(
@@ -139,8 +141,8 @@ class Residency:
             starts=self._small(starts),
             widths=self._small(widths),
             token_levels=self._small(token_levels),
-            token_codes=self._small(codes[:, token_levels] + within * dim * codec.dtype.itemsize),
-            token_scales=self._small(scales[:, token_levels] + within * np.dtype(np.float32).itemsize) if codec.scaled else None,
+            token_codes=self._small(token_codes),
+            token_scales=self._small(token_scales) if codec.scaled else None,
             token_widths=self._small(widths[token_levels]),
             places=None if order is None else self._small(order[0]),
             rows_at=None if order is None else self._small(order[1]),

@@ -16,6 +16,7 @@ from metaindex.scoring.registry import Verdict
 from metaindex.scoring.request import ScoreRequest
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from metaindex.kernels.tiles import Card
@@ -34,28 +35,31 @@ class TritonOperations:
     def maxsim_scan(
         self, table: DeviceTable, queries: DeviceQueries, r_c: int, span: tuple[int, int], allow: Tensor | None, out: Output
     ) -> None:
-        from metaindex.kernels import launch, maxsim_scan
+        from metaindex.kernels import maxsim_scan
 
-        card = self._card or launch.card(table.device)
-        if found := maxsim_scan.launch(card, table, queries, r_c, span, allow, out):
-            found.run(table.device)
+        if launch := maxsim_scan.launch(self._card_of(table.device), table, queries, r_c, span, allow, out):
+            launch.run(table.device)
 
     def maxsim_gather(
         self, table: DeviceTable, queries: DeviceQueries, r_c: int, candidates: Tensor, allow: Tensor | None, out: Output
     ) -> None:
-        from metaindex.kernels import launch, maxsim_gather
+        from metaindex.kernels import maxsim_gather
 
-        card = self._card or launch.card(table.device)
-        if found := maxsim_gather.launch(card, table, queries, r_c, candidates, allow, out):
-            found.run(table.device)
+        if launch := maxsim_gather.launch(self._card_of(table.device), table, queries, r_c, candidates, allow, out):
+            launch.run(table.device)
 
     def topk(self, keys: Tensor, counts: Tensor, k: int) -> Tensor:
         from metaindex.kernels import topk
 
         kept = keys.new_full((len(keys), k), device_keys.MISSING)
-        for launch in topk.launches(keys, counts, kept):
+        for launch in topk.launches(self._card_of(keys.device), keys, counts, kept):
             launch.run(keys.device)
         return kept
+
+    def _card_of(self, device: torch.device) -> Card:
+        from metaindex.kernels.launch import card
+
+        return self._card or card(device)
 
 
 class TritonScorer(DeviceScorer):

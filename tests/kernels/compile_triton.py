@@ -81,11 +81,11 @@ def launch(case: Case, capability: int) -> Any:
     from metaindex.kernels.tiles import Card
     from tests.kernels import hollow
 
+    card = Card(capability, _PROCESSORS[capability])
     if case.operation.startswith("topk"):
         out = torch.zeros((2, 4096), dtype=torch.int64)
-        found = topk.launches(hollow.hits(2, 1 << 20).keys, torch.zeros(2, dtype=torch.int32), out)
+        found = topk.launches(card, hollow.hits(2, 1 << 20).keys, torch.zeros(2, dtype=torch.int32), out)
         return next(one for one in found if case.operation.split()[1] in one.kernel.__name__)
-    card = Card(capability, _PROCESSORS[capability])
     table = hollow.table(case.codec, case.dim, case.r_c, 1 << 20, full=not case.ragged)
     queries = hollow.queries(case.codec, case.batch, case.r_q, case.dim)
     out = torch.zeros((case.batch, 1)) if case.scores else hollow.hits(case.batch, 1 << 20)
