@@ -59,8 +59,8 @@ class QueryRows(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Document tokens of a tile, on the chip: the rows of ``Table`` for their segment, [documents or 1, tokens] of codes and
-    scales and [1, tokens] of widths."""
+    """Document tokens of a tile, on the chip: the rows of ``Table`` for their segment, [documents or 1, tokens] of codes and,
+    where there are any, scales, and [1, tokens] of widths."""
 
     codes: Any
     scales: Any

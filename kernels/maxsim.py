@@ -18,9 +18,8 @@ def query_rows(asked, first_query, first_token, batch, query_tokens, SHAPE: tl.c
     there = (query < batch) & (token < query_tokens)
     at = query.to(tl.int64) * query_tokens + token
     counts = token < tl.load(asked.lengths + query, mask=there, other=0)
-    if asked.scales is None:
-        weights = counts.to(tl.float32)
-    else:
+    weights = counts.to(tl.float32)
+    if SHAPE.scaled:
         weights = tl.load(asked.scales + at, mask=counts, other=0)
     return QueryRows(asked.codes + at * SHAPE.dim, there, weights)
 
@@ -32,10 +31,10 @@ def tokens_from(table, segment, start, tokens, SHAPE: tl.constexpr):
     at = segment.to(tl.int64)[:, None] * tokens + token
     codes = tl.load(table.codes + at, mask=token < tokens, other=0)
     widths = tl.load(table.widths + token, mask=token < tokens, other=0)
-    if table.scales is None:
-        return Tokens(codes, None, widths)
-    else:
-        return Tokens(codes, tl.load(table.scales + at, mask=token < tokens, other=0), widths)
+    scales = codes  # Triton 3.6 can't return None
+    if SHAPE.scaled:
+        scales = tl.load(table.scales + at, mask=token < tokens, other=0)
+    return Tokens(codes, scales, widths)
 
 
 @triton.jit
@@ -43,17 +42,18 @@ def _maxima_of_block(query, rows, tokens, start, row, limit, SHAPE: tl.constexpr
     """The largest inner product of each query token with the tile's tokens of each document: float32 [rows, documents]."""
     columns: tl.constexpr = SHAPE.tile.documents * SHAPE.tile.tokens
     kind: tl.constexpr = rows.pointers.dtype.element_ty
+    alignment: tl.constexpr = SHAPE.alignment
     token_bytes: tl.constexpr = SHAPE.dim * kind.primitive_bitwidth // 8
     counts = start + tl.arange(0, SHAPE.tile.tokens)[None, :] < limit[:, None]
     counts = tl.reshape(counts, [columns])
     at = row.to(tl.int64)[:, None] * tokens.widths
     pointers = tl.reshape(tokens.codes + at * token_bytes, [columns]).to(tl.pointer_type(kind))
-    pointers = tl.multiple_of(pointers, [SHAPE.alignment])
+    pointers = tl.multiple_of(pointers, alignment)
     if SHAPE.tile.queries * SHAPE.tile.query_tokens == 1:
         products = products_of_single(rows.pointers, rows.there, pointers, counts, SHAPE)
     else:
         products = products_of_tile(query, rows.pointers, rows.there, pointers, counts, SHAPE)
-    if tokens.scales is not None:
+    if SHAPE.scaled:
         scales = tl.reshape(tokens.scales + at * 4, [columns]).to(tl.pointer_type(tl.float32))
         products *= tl.load(scales, mask=counts, other=0)[None, :]
     if not SHAPE.exact:
@@ -84,7 +84,7 @@ def tile_scores(
     """Scores float32 [queries, documents] of documents at ``row`` [documents] of ``segment`` [documents or 1], of which the
     first ``limit`` [documents] tokens count."""
     if SHAPE.query_blocks:
-        scores = tl.zeros([SHAPE.tile.queries, SHAPE.tile.documents], tl.float32)
+        scores = tl.full([SHAPE.tile.queries, SHAPE.tile.documents], 0, tl.float32)
         for start in range(0, query_tokens, SHAPE.tile.query_tokens):
             block = query_rows(asked, first_query, start, batch, query_tokens, SHAPE)
             scores += _sums(query, block, table, tokens, table_tokens, segment, row, limit, SHAPE)

@@ -30,10 +30,9 @@ class Card(NamedTuple):
         """Shared memory that one program can have."""
         return {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}.get(self.capability, 99) << 10
 
-    @property
-    def multiplies_in_shared(self) -> bool:
-        """Whether its matrix unit takes operands from shared memory, 64 rows at least, and else from registers."""
-        return self.capability in (90, 100, 103)
+    def multiplies_in_shared(self, codec: str) -> bool:
+        """Whether its matrix unit takes operands of a codec from shared memory, 64 rows at least, and else from registers."""
+        return codec != "float32" and self.capability in (90, 100, 103)
 
 
 class Problem(NamedTuple):
@@ -98,6 +97,7 @@ class Shape(NamedTuple):
     """What a kernel is compiled for: its tile, and classes of shapes, none of which tells N, B or k.
 
     Attributes:
+        scaled: tokens have scales.
         token_blocks: the budget asks for more document tokens than the tile has.
         query_blocks: the queries have more tokens than the tile.
         resident: a query tile stays on the chip for all of a program's documents.
@@ -108,6 +108,7 @@ class Shape(NamedTuple):
     tile: Tile
     dim: int
     alignment: int
+    scaled: bool
     token_blocks: bool
     query_blocks: bool
     resident: bool
@@ -151,7 +152,7 @@ def shared_bytes(card: Card, problem: Problem, chosen: Tile) -> int:
     step = chosen.dims * ITEM_BYTES[problem.codec]
     stages = (chosen.stages + 1) // 2 if chosen.stages > 2 and _waits(problem, chosen) else chosen.stages
     # Instructions that work in shared memory need the step they are at beside those under way; others have it in registers.
-    in_shared = chosen.rows >= 64 and card.multiplies_in_shared and problem.codec != "float32"
+    in_shared = chosen.rows >= 64 and card.multiplies_in_shared(problem.codec)
     buffers = stages if in_shared else max(1, stages - 1)
     return (chosen.columns * buffers + chosen.rows * (1 if chosen.dims >= problem.dim else buffers)) * step
 
@@ -183,13 +184,13 @@ def _sizes(card: Card, problem: Problem, rows: int) -> tuple[int, int, int, int,
     if rows <= 64:
         # The shared memory of sm_90 has room for three programs where the query tile stays.
         return (64, 256, 4, 3, 1) if token_bytes <= 256 else (128, 128, 4, 4, 1)
-    if not card.multiplies_in_shared:
+    if not card.multiplies_in_shared(problem.codec):
         # The accumulators of 256 columns and what is multiplied next don't fit the registers together.
         return 128, 256 if token_bytes <= 256 else 128, 8, 3, 1
     if token_bytes <= 256:
-        # Two programs share a multiprocessor: one multiplies while the other takes maxima. With three stages only one would
-        # fit.
-        return 128, 256, 8, 2, 2
+        # Two programs share a multiprocessor: one multiplies while the other takes maxima. With three stages of 128 columns
+        # only one would fit; with 128 columns of int8 and their scales its registers would not, in Triton 3.6.
+        return (64, 256, 8, 3, 2) if problem.codec == "int8" else (128, 256, 8, 2, 2)
     return 256, 128, 8, 3, 1
 
 
@@ -223,6 +224,7 @@ def shape(problem: Problem, chosen: Tile, *, full: bool, interpreted: bool) -> S
         tile=chosen,
         dim=problem.dim,
         alignment=problem.alignment,
+        scaled=problem.codec == "int8",
         token_blocks=problem.r_c > chosen.tokens,
         query_blocks=query_blocks,
         resident=not query_blocks and chosen.rows > 1 and chosen.dims >= problem.dim,

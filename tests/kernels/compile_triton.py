@@ -113,16 +113,14 @@ def compiled(one: Any, capability: int) -> dict[str, int]:
 
 
 def _assembled(ptx: str, capability: int) -> dict[str, int]:
-    import triton
+    from triton.backends.nvidia.compiler import get_ptxas
 
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    assembler = tools / ("ptxas-blackwell" if capability >= 100 else "ptxas")
     architecture = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
     assert architecture is not None
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [assembler, "-v", f"--gpu-name={architecture[1]}", source, "-o", os.devnull]
+        command = [get_ptxas(capability).path, "-v", f"--gpu-name={architecture[1]}", source, "-o", os.devnull]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     return {
         "registers": max(int(number) for number in re.findall(r"Used (\d+) registers", said)),
