@@ -23,6 +23,13 @@ yes for the codec; tests and benchmarks pin each of them. Every one is held to t
 
 """
 
+GPU = """
+## Scorers on a GPU
+The Triton kernels serve all codecs on GPUs of compute capability 8.0 and above, with Triton 3.6 and later. They can't be chosen
+by `scorer=` yet. tests/contract runs them under Triton's interpreter, and `make triton-check` compiles them for sm_80, sm_90
+and sm_100.
+"""
+
 
 def row(scorer: Scorer) -> str:
     """One line of the table: yes, or the reason why not, for each codec."""
@@ -36,7 +43,7 @@ def page() -> str:
     scorers = [row(registered[name]) for name in registered.names]
     pinned = [row(CpuScorer(isa)) for isa in _native.core.features()]
     lines = ["## Scorers", *title, *scorers, "", "## Instruction sets of the C++ scorer", *title, *pinned]
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + GPU
 
 
 if __name__ == "__main__":

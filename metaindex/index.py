@@ -36,6 +36,7 @@ from metaindex.scoring.cpu import CpuScorer
 from metaindex.scoring.cuda import CudaScorer
 from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Registry, Scorer
+from metaindex.scoring.triton import TritonScorer
 from metaindex.storage.repair import Repair, repair
 from metaindex.storage.schema import Schema
 from metaindex.storage.store import Store
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 def built_in_scorers(residency: Residency | None = None) -> Registry:
     """The scorers that come with metaindex, the preferred one first: those of the GPU where the index works on one."""
     residency = Residency() if residency is None else residency
-    on_device: list[Scorer] = [CudaScorer(residency)]
+    on_device: list[Scorer] = [CudaScorer(residency), TritonScorer(residency)]
     on_host: list[Scorer] = [CpuScorer(), ReferenceScorer()]
     scorers = Registry()
     for scorer in on_device + on_host if residency.name != "cpu" else on_host + on_device:

@@ -142,8 +142,12 @@ class Residency:
                         scales[number, level] = placed.scales.data_ptr()
                     held += placed.tensors
                     resident &= placed.resident
-        starts = [snapshot.levels.start(level) for level in range(needed)]
-        widths = [snapshot.levels.width(level) for level in range(needed)]
+        starts = np.array([snapshot.levels.start(level) for level in range(needed)], np.int32)
+        widths = np.array([snapshot.levels.width(level) for level in range(needed)], np.int32)
+        token_levels = np.repeat(np.arange(needed, dtype=np.int32), widths)
+        within = np.arange(len(token_levels)) - starts[token_levels]
+        token_codes = codes[:, token_levels] + within * dim * codec.dtype.itemsize
+        token_scales = scales[:, token_levels] + within * np.dtype(np.float32).itemsize
         order = order_of_addition(snapshot)
         lengths = np.concatenate([segment.lengths for segment in snapshot.segments] or [np.empty(0, np.int32)])
         return DeviceTable(
@@ -154,13 +158,16 @@ class Residency:
             scales=self._small(scales) if codec.scaled else None,
             first_rows=self._small(snapshot.first_rows),
             lengths=self._small(lengths),
-            starts=self._small(np.array(starts, np.int32)),
-            widths=self._small(np.array(widths, np.int32)),
-            token_levels=self._small(np.repeat(np.arange(needed, dtype=np.int32), widths)),
+            starts=self._small(starts),
+            widths=self._small(widths),
+            token_levels=self._small(token_levels),
+            token_codes=self._small(token_codes),
+            token_scales=self._small(token_scales) if codec.scaled else None,
+            token_widths=self._small(widths[token_levels]),
             places=None if order is None else self._small(order[0]),
             rows_at=None if order is None else self._small(order[1]),
-            shape=(tuple(starts), tuple(widths)),
-            full=snapshot.shortest >= starts[-1] + widths[-1],
+            shape=(tuple(starts.tolist()), tuple(widths.tolist())),
+            full=snapshot.shortest >= len(token_levels),
             segment_rows=tuple(segment.rows for segment in snapshot.segments),
             held=tuple(held),
             resident=resident,
@@ -169,7 +176,7 @@ class Residency:
     def _small(self, array: NDArray) -> Tensor:
         import torch
 
-        return torch.tensor(array, device=self.device)
+        return torch.tensor(np.ascontiguousarray(array), device=self.device)  # kernels take rows to be dense
 
     def _place(self, level: Level, codec: Codec) -> Placed:
         placed = self._placed.get(level)

@@ -25,12 +25,16 @@ class DeviceTable:
     A document of length t has no token j >= t: what lies there is padding, and where it reaches no token of a level, nothing.
 
     Attributes:
-        codes: int64 [S, L], addresses; 0 where no document of the segment reaches the level. On the device or in pinned memory.
+        codes: int64 [S, L], addresses, multiples of 16; 0 where no document of the segment reaches the level. On the device or
+            in pinned memory.
         scales: int64 [S, L] likewise, for scaled codecs.
         first_rows: int64 [S + 1], the row at which each segment starts, and the total.
         lengths: int32 [rows], of all documents; within a segment they fall.
         starts, widths: int32 [L], the first token and the number of tokens of each level.
-        token_levels: int32 [starts[-1] + widths[-1]].
+        token_levels: int32 [tokens], tokens = starts[-1] + widths[-1].
+        token_codes, token_scales: int64 [S, tokens], the same table token by token: the addresses of token j of a segment's
+            row 0. Of row r it lies ``r * token_widths[j]`` tokens further on.
+        token_widths: int32 [tokens], ``widths[token_levels]``.
         places: int32 [rows], each row's place in the order of addition; ``None`` where that is the row itself.
         rows_at: int64 [rows], the row at each place; ``None`` likewise.
         shape: (starts, widths) once more, on the host.
@@ -47,6 +51,9 @@ class DeviceTable:
     starts: Tensor
     widths: Tensor
     token_levels: Tensor
+    token_codes: Tensor
+    token_scales: Tensor | None
+    token_widths: Tensor
     places: Tensor | None
     rows_at: Tensor | None
     shape: tuple[tuple[int, ...], tuple[int, ...]]

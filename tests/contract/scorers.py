@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from metaindex import _native
 from metaindex.codecs import CODECS
+from metaindex.device.devices import resolved
+from metaindex.device.residency import Residency
 from metaindex.scoring.cpu import CpuScorer
 from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Scorer
 from metaindex.scoring.request import ScoreRequest
+from metaindex.scoring.triton import TritonScorer
 from tests.tolerances import score_tolerance
 
-SCORERS: dict[str, Scorer] = {
-    scorer.name: scorer for scorer in (ReferenceScorer(), CpuScorer(), *(CpuScorer(isa) for isa in _native.core.features()))
-}
+_DEVICE = torch.device(resolved("auto"))  # "cpu" where there is no GPU: kernels are interpreted then
+_EVERY: tuple[Scorer, ...] = (
+    ReferenceScorer(),
+    CpuScorer(),
+    *(CpuScorer(isa) for isa in _native.core.features()),
+    TritonScorer(Residency(_DEVICE)),
+)
+SCORERS = {scorer.name: scorer for scorer in _EVERY}
 SPECIAL = {"cpu:avx512vnni": {"int8"}, "cpu:avx512bf16": {"bfloat16"}, "cpu:amx": {"int8", "bfloat16", "float16"}}
 PAIRS = [(scorer, codec) for scorer in SCORERS for codec in CODECS if codec in SPECIAL.get(scorer, CODECS)]
+
+# Scorers whose kernels are interpreted, at some milliseconds per program and with no threads to tell apart.
+INTERPRETED = {"triton"} if _DEVICE.type == "cpu" else set()
 
 every_scorer = pytest.mark.parametrize(("scorer", "codec"), PAIRS)
 
