@@ -77,14 +77,16 @@ void require_codec(const device::Table& table, const device::Queries& queries) {
 }  // namespace
 
 void register_cuda(py::module_& module) {
-    // The plain metaclass, as the stub says: nobody derives from these classes.
+    // The plain metaclass, as the stub says: nobody derives from these classes. Local, so that tests may load these bindings once
+    // more, with what stands in for a GPU behind them.
+    const py::module_local local;
     const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
-    py::class_<device::Table>(module, "DeviceTable", plain, "Addresses on a GPU; see metaindex.device.table.")
+    py::class_<device::Table>(module, "DeviceTable", plain, local, "Addresses on a GPU; see metaindex.device.table.")
         .def(py::init(&table), py::arg("codec"), py::arg("dim"), py::arg("rows"), py::arg("segments"), py::arg("levels"),
              py::arg("tokens"), py::arg("full"), py::arg("addresses"));
-    py::class_<device::Queries>(module, "DeviceQueries", plain, "Encoded queries on a GPU; see metaindex.device.operations.")
+    py::class_<device::Queries>(module, "DeviceQueries", plain, local, "Encoded queries on a GPU; see metaindex.device.operations.")
         .def(py::init(&queries), py::arg("codes"), py::arg("scales"), py::arg("lengths"), py::arg("batch"), py::arg("tokens"));
-    py::class_<device::Output>(module, "DeviceOutput", plain, "Scores to fill on a GPU, or hits to append to.")
+    py::class_<device::Output>(module, "DeviceOutput", plain, local, "Scores to fill on a GPU, or hits to append to.")
         .def_static(
             "of_scores",
             [](Address scores, int64_t columns) {
@@ -99,7 +101,7 @@ void register_cuda(py::module_& module) {
                 return device::Output{nullptr, 0, {at<int64_t>(keys), at<int32_t>(counts), at<const int64_t>(thresholds), capacity}};
             },
             py::arg("keys"), py::arg("counts"), py::arg("thresholds"), py::arg("capacity"));
-    py::class_<Queue>(module, "DeviceQueue", plain, "A GPU by number and one of its streams.")
+    py::class_<Queue>(module, "DeviceQueue", plain, local, "A GPU by number and one of its streams.")
         .def(py::init<int, Address>(), py::arg("device"), py::arg("stream"));
     module.def(
         "cuda_maxsim_scan",

@@ -47,24 +47,26 @@ bool fit_stream(const MaxSimShape& shape, const Card& card, TileChoice& choice) 
     return most > 0;
 }
 
-// A warp's 32 rows are shared among documents: the less a document has, the fewer rows are idle; the more, the more warps take
-// part where documents are few. In units of rows that a warp reads: the rounds of all warps times what a round takes.
+// A warp's 32 rows are shared among documents. The less a document has of them, the fewer are idle where it has few tokens; the
+// more, the more warps take part where documents are few, and the longer are the stretches of memory that are read at once, for
+// neighbouring tokens lie side by side. In rows that a warp reads: the rounds of all warps times what each takes.
 void share_rows(const MaxSimShape& shape, TileChoice& choice) {
     const int64_t row_bytes = shape.dim * itemsize(shape.codec), warps = int64_t{choice.blocks} * choice.warps;
     const int64_t unit_rows = std::max<int64_t>(1, 1024 / row_bytes);  // to look up documents, and to sum up
     constexpr int64_t kLeastRows = 8;  // of a step: with fewer, instructions take longer than the memory
-    int64_t best = INT64_MAX;
-    for (int32_t bits = 5; bits >= 0; --bits) {
-        const int64_t documents = int64_t{1} << bits, tokens = kStreamRows / documents;
-        const int64_t steps = ceil_div(shape.r_c, tokens), units = ceil_div(shape.documents, documents);
+    constexpr int kMostBits = 5;
+    int64_t costs[kMostBits + 1];
+    for (int bits = 0; bits <= kMostBits; ++bits) {
+        const int64_t documents = int64_t{1} << bits, steps = ceil_div(shape.r_c, kStreamRows / documents);
         const int64_t rows = std::max(documents * shape.r_c, steps * kLeastRows) + unit_rows;
-        const int64_t cost = ceil_div(units, warps) * rows;
-        if (cost >= best) continue;  // of equal ones the most documents: fewer units
-        best = cost;
-        choice.document_bits = bits;
-        choice.token_bits = 5 - bits;
-        choice.units = units;
+        costs[bits] = ceil_div(ceil_div(shape.documents, documents), warps) * rows;
     }
+    const int64_t least = *std::min_element(costs, costs + kMostBits + 1);
+    int bits = 0;
+    while (costs[bits] > least + least / 32) ++bits;
+    choice.document_bits = bits;
+    choice.token_bits = kMostBits - bits;
+    choice.units = ceil_div(shape.documents, int64_t{1} << bits);
 }
 
 bool choose_stream(const MaxSimShape& shape, const Card& card, TileChoice& choice) {

@@ -17,6 +17,7 @@ from metaindex.scoring.request import ScoreRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
+TABLE_TENSORS = ("codes", "scales", "first_rows", "lengths", "starts", "widths", "token_levels", "places")
 # The addresses in a table never change, so they are handed over once.
 _tables: WeakKeyDictionary[DeviceTable, Any] = WeakKeyDictionary()
 
@@ -46,14 +47,14 @@ class CudaOperations:
         self, table: DeviceTable, queries: DeviceQueries, r_c: int, span: tuple[int, int], allow: Tensor | None, out: Output
     ) -> None:
         runs = table.tiles(_native.core.CUDA_RUN_ROWS, span)
-        where = (runs.data_ptr(), len(runs), _address(allow), _output(out), queue_of(runs))
+        where = (_address(runs), len(runs), _address(allow), _output(out), queue_of(runs))
         _native.core.cuda_maxsim_scan(_table(table), _queries(queries), r_c, *where)
 
     def maxsim_gather(
         self, table: DeviceTable, queries: DeviceQueries, r_c: int, candidates: Tensor, allow: Tensor | None, out: Output
     ) -> None:
         candidates = candidates.contiguous()
-        where = (candidates.data_ptr(), *candidates.shape, _address(allow), _output(out), queue_of(candidates))
+        where = (_address(candidates), *candidates.shape, _address(allow), _output(out), queue_of(candidates))
         _native.core.cuda_maxsim_gather(_table(table), _queries(queries), r_c, *where)
 
     def topk(self, keys: Tensor, counts: Tensor, k: int) -> Tensor:
@@ -62,16 +63,16 @@ class CudaOperations:
         best = torch.empty((len(keys), k), dtype=torch.int64, device=keys.device)
         nbytes = _native.core.cuda_topk_scratch_bytes(*keys.shape, k)
         scratch = torch.empty(nbytes, dtype=torch.uint8, device=keys.device)
-        where = (scratch.data_ptr(), best.data_ptr(), queue_of(keys))
-        _native.core.cuda_topk(keys.data_ptr(), counts.data_ptr(), *keys.shape, k, *where)
+        where = (_address(scratch), _address(best), queue_of(keys))
+        _native.core.cuda_topk(_address(keys), _address(counts), *keys.shape, k, *where)
         return best
 
     def encode(self, codec: str, tokens: Tensor, codes: Tensor, scales: Tensor | None) -> None:
         """Encode float32 tokens [..., d] into ``codes`` [..., d] and, for int8, ``scales`` float32 [...], all contiguous; bit for
         bit what the numpy codecs give."""
         dim = tokens.shape[-1]
-        where = (codes.data_ptr(), _address(scales), queue_of(tokens))
-        _native.core.cuda_encode(codec, tokens.data_ptr(), tokens.numel() // dim, dim, *where)
+        where = (_address(codes), _address(scales), queue_of(tokens))
+        _native.core.cuda_encode(codec, _address(tokens), tokens.numel() // dim, dim, *where)
 
 
 def queue_of(tensor: Tensor) -> Any:
@@ -84,8 +85,7 @@ def queue_of(tensor: Tensor) -> Any:
 def _table(table: DeviceTable) -> Any:
     found = _tables.get(table)
     if found is None:
-        tensors = ("codes", "scales", "first_rows", "lengths", "starts", "widths", "token_levels", "places")
-        addresses = {name: _address(getattr(table, name)) for name in tensors}
+        addresses = {name: _address(getattr(table, name)) for name in TABLE_TENSORS}
         shape = (len(table.segment_rows), len(table.shape[0]), table.tokens, table.full)
         found = _tables[table] = _native.core.DeviceTable(table.codec, table.dim, table.rows, *shape, addresses)
     return found
@@ -93,15 +93,15 @@ def _table(table: DeviceTable) -> Any:
 
 def _queries(queries: DeviceQueries) -> Any:
     batch, tokens = queries.codes.shape[:2]
-    lengths = queries.lengths.data_ptr()
-    return _native.core.DeviceQueries(queries.codes.data_ptr(), _address(queries.scales), lengths, batch, tokens)
+    lengths = _address(queries.lengths)
+    return _native.core.DeviceQueries(_address(queries.codes), _address(queries.scales), lengths, batch, tokens)
 
 
 def _output(out: Output) -> Any:
     if isinstance(out, Hits):
-        addresses = (out.keys.data_ptr(), out.counts.data_ptr(), out.thresholds.data_ptr())
+        addresses = (_address(out.keys), _address(out.counts), _address(out.thresholds))
         return _native.core.DeviceOutput.of_hits(*addresses, out.keys.shape[1])
-    return _native.core.DeviceOutput.of_scores(out.data_ptr(), out.shape[1])
+    return _native.core.DeviceOutput.of_scores(_address(out), out.shape[1])
 
 
 def _address(tensor: Tensor | None) -> int:
