@@ -100,66 +100,70 @@ def encode(
 ) -> None:
     """Encode tokens float32 [n, m, d] into codes [n, m, d] and scales float32 [n, m]; all but the last axis may be strided."""
 
-CUDA_SORTED_KEYS: int
+CUDA_RUN_ROWS: int
+"""The size of the runs of rows that ``cuda_maxsim_scan`` takes."""
 
 class DeviceTable:
-    """Addresses on a GPU, see metaindex.device.table."""
+    """Addresses on a GPU; see ``metaindex.device.table``. ``addresses`` has those of its tensors by name, 0 for ``None``."""
 
-    def __init__(self, codec: str, fields: dict[str, Any]) -> None: ...
+    def __init__(
+        self, codec: str, dim: int, rows: int, segments: int, levels: int, tokens: int, full: bool, addresses: dict[str, int]
+    ) -> None: ...
 
 class DeviceQueries:
-    """Encoded queries on a GPU, see metaindex.device.operations."""
+    """Encoded queries on a GPU; see ``metaindex.device.operations``."""
 
     def __init__(self, codes: int, scales: int, lengths: int, batch: int, tokens: int) -> None: ...
+
+class DeviceOutput:
+    """Scores float32 [batch, columns] to fill on a GPU, or hits to append to; see ``metaindex.device.operations.Hits``."""
+
+    @staticmethod
+    def of_scores(scores: int, columns: int) -> DeviceOutput: ...
+    @staticmethod
+    def of_hits(keys: int, counts: int, thresholds: int, capacity: int) -> DeviceOutput: ...
+
+class DeviceQueue:
+    """A GPU by number and one of its streams."""
+
+    def __init__(self, device: int, stream: int) -> None: ...
 
 def cuda_built() -> bool:
     """Whether this module was compiled with CUDA; else what works on a GPU raises RuntimeError."""
 
-def cuda_tile(codec: str, dim: int, r_q: int, r_c: int, together: int) -> tuple[int, str]:
-    """How many documents a tile of the CUDA kernels has, and the whole choice as text."""
+def cuda_cards() -> list[tuple[int, int, int]]:
+    """The GPUs of this machine: capability (80 for 8.0), multiprocessors, bytes of shared memory that a block may have."""
+
+def cuda_tile(
+    codec: str, dim: int, batch: int, tokens: int, r_c: int, documents: int, own_lists: bool, card: tuple[int, int, int]
+) -> str:
+    """How a MaxSim operation is cut up on a card, one of ``cuda_cards``, and why: a pure function."""
 
 def cuda_maxsim_scan(
-    table: DeviceTable,
-    queries: DeviceQueries,
-    r_c: int,
-    runs: int,
-    count: int,
-    size: int,
-    allow: int,
-    scores: int,
-    columns: int,
-    keys: int,
-    counts: int,
-    thresholds: int,
-    capacity: int,
-    device: int,
-    stream: int,
+    table: DeviceTable, queries: DeviceQueries, r_c: int, runs: int, count: int, allow: int, output: DeviceOutput, queue: DeviceQueue
 ) -> None:
-    """Score runs of rows; see metaindex.device.operations."""
+    """Score runs of rows int32 [count, 3]; see ``metaindex.device.operations``."""
 
 def cuda_maxsim_gather(
     table: DeviceTable,
     queries: DeviceQueries,
     r_c: int,
-    candidates: int,
+    rows: int,
+    lists: int,
     count: int,
-    shared: bool,
     allow: int,
-    scores: int,
-    columns: int,
-    keys: int,
-    counts: int,
-    thresholds: int,
-    capacity: int,
-    device: int,
-    stream: int,
+    output: DeviceOutput,
+    queue: DeviceQueue,
 ) -> None:
-    """Score candidate rows; see metaindex.device.operations."""
+    """Score candidates int64 [lists, count], one list for all queries or one for each."""
 
-def cuda_topk_scratch_bytes(batch: int, n: int, k: int) -> int:
-    """Bytes of scratch memory that cuda_topk needs."""
+def cuda_topk_scratch_bytes(batch: int, columns: int, k: int) -> int:
+    """Bytes of scratch memory that ``cuda_topk`` needs."""
 
 def cuda_topk(
-    keys: int, counts: int, batch: int, n: int, k: int, sorted: bool, scratch: int, best: int, device: int, stream: int
+    keys: int, counts: int, batch: int, columns: int, k: int, scratch: int, best: int, queue: DeviceQueue
 ) -> None:
-    """The k largest keys of each query."""
+    """The k largest of the first counts int32 [batch] of keys int64 [batch, columns], falling, into best int64 [batch, k]."""
+
+def cuda_encode(codec: str, tokens: int, count: int, dim: int, codes: int, scales: int, queue: DeviceQueue) -> None:
+    """Encode tokens float32 [count, dim] into codes [count, dim] and, for int8, scales float32 [count]."""

@@ -1,5 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <map>
+#include <stdexcept>
+
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
@@ -15,108 +18,167 @@ T* at(Address address) {
     return reinterpret_cast<T*>(address);
 }
 
-device::Output output(Address scores, int64_t columns, Address keys, Address counts, Address thresholds, int64_t capacity) {
-    if ((scores == 0) == (keys == 0)) throw std::invalid_argument("out: expected scores or hits, one of them");
-    return {at<float>(scores), columns, {at<int64_t>(keys), at<int32_t>(counts), at<const int64_t>(thresholds), capacity}};
+void require(bool holds, const char* message) {
+    if (!holds) throw std::invalid_argument(message);
 }
 
-device::Table table(const std::string& codec, const py::dict& fields) {
-    device::Table found{};
-    const auto address = [&](const char* name) { return fields[name].cast<Address>(); };
-    found.codes = at<const int64_t>(address("codes"));
-    found.scales = at<const int64_t>(address("scales"));
-    found.first_rows = at<const int64_t>(address("first_rows"));
-    found.lengths = at<const int32_t>(address("lengths"));
-    found.starts = at<const int32_t>(address("starts"));
-    found.widths = at<const int32_t>(address("widths"));
-    found.token_levels = at<const int32_t>(address("token_levels"));
-    found.places = at<const int32_t>(address("places"));
-    found.segments = fields["segments"].cast<int32_t>();
-    found.levels = fields["levels"].cast<int32_t>();
-    found.tokens = fields["tokens"].cast<int32_t>();
-    found.dim = fields["dim"].cast<int32_t>();
-    found.rows = fields["rows"].cast<int64_t>();
-    found.full = fields["full"].cast<bool>();
-    found.codec = codec_of(codec);
-    if ((found.scales != nullptr) != (found.codec == Codec::int8)) {
-        throw std::invalid_argument("scales: expected addresses for int8 and for nothing else");
-    }
-    return found;
+// Where work goes.
+struct Queue {
+    int device;
+    Address stream;
+};
+
+template <class Work>
+void on(const Queue& queue, Work work) {
+    const WithoutGil without_gil;
+    const device::OnDevice on_device(queue.device);
+    work(at<void>(queue.stream));
+}
+
+device::Table table(const std::string& codec, int32_t dim, int64_t rows, int32_t segments, int32_t levels, int32_t tokens,
+                    bool full, const std::map<std::string, Address>& addresses) {
+    const auto address = [&](const char* name) {
+        const auto found = addresses.find(name);
+        if (found == addresses.end()) throw std::invalid_argument(std::string("addresses: expected one of ") + name);
+        return found->second;
+    };
+    device::Table made{};
+    made.codes = at<const int64_t>(address("codes"));
+    made.scales = at<const int64_t>(address("scales"));
+    made.first_rows = at<const int64_t>(address("first_rows"));
+    made.lengths = at<const int32_t>(address("lengths"));
+    made.starts = at<const int32_t>(address("starts"));
+    made.widths = at<const int32_t>(address("widths"));
+    made.token_levels = at<const int32_t>(address("token_levels"));
+    made.places = at<const int32_t>(address("places"));
+    made.segments = segments;
+    made.levels = levels;
+    made.tokens = tokens;
+    made.dim = dim;
+    made.rows = rows;
+    made.codec = codec_of(codec);
+    made.full = full;
+    // Sums of int8 products stay within 32 bits up to here.
+    require(dim >= 1 && dim <= 1 << 17, "dim: expected 1 to 131072");
+    require(rows == 0 || (segments >= 1 && levels >= 1 && tokens >= 1), "rows: expected segments, levels and tokens with them");
+    require((made.scales != nullptr) == (made.codec == Codec::int8), "scales: expected addresses for int8 and for nothing else");
+    return made;
+}
+
+device::Queries queries(Address codes, Address scales, Address lengths, int32_t batch, int32_t tokens) {
+    require(batch >= 0 && tokens >= 1, "queries: expected a batch of at least 0 with room for at least 1 token");
+    return {at<const void>(codes), at<const float>(scales), at<const int32_t>(lengths), batch, tokens};
+}
+
+void require_codec(const device::Table& table, const device::Queries& queries) {
+    require((table.scales != nullptr) == (queries.scales != nullptr), "queries: expected scales for int8 and for nothing else");
 }
 
 }  // namespace
 
 void register_cuda(py::module_& module) {
-    module.def(
-        "cuda_tile",
-        [](const std::string& codec, int32_t dim, int32_t r_q, int32_t r_c, int32_t together) {
-            const device::TileChoice tile = device::choose_tile(codec_of(codec), dim, r_q, r_c, together);
-            return py::make_tuple(tile.documents, device::describe(tile));
-        },
-        py::arg("codec"), py::arg("dim"), py::arg("r_q"), py::arg("r_c"), py::arg("together"),
-        "How many documents a tile of the CUDA kernels has, and the whole choice as text.");
-    // The plain metaclass, as the stub says: nobody derives from these classes.
+    // The plain metaclass, as the stub says: nobody derives from these classes. Local, so that tests may load these bindings once
+    // more, with what stands in for a GPU behind them.
+    const py::module_local local;
     const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
-    py::class_<device::Table>(module, "DeviceTable", plain, "Addresses on a GPU, see metaindex.device.table.")
-        .def(py::init(&table), py::arg("codec"), py::arg("fields"));
+    py::class_<device::Table>(module, "DeviceTable", plain, local, "Addresses on a GPU; see metaindex.device.table.")
+        .def(py::init(&table), py::arg("codec"), py::arg("dim"), py::arg("rows"), py::arg("segments"), py::arg("levels"),
+             py::arg("tokens"), py::arg("full"), py::arg("addresses"));
+    py::class_<device::Queries>(module, "DeviceQueries", plain, local, "Encoded queries on a GPU; see metaindex.device.operations.")
+        .def(py::init(&queries), py::arg("codes"), py::arg("scales"), py::arg("lengths"), py::arg("batch"), py::arg("tokens"));
+    py::class_<device::Output>(module, "DeviceOutput", plain, local, "Scores to fill on a GPU, or hits to append to.")
+        .def_static(
+            "of_scores",
+            [](Address scores, int64_t columns) {
+                require(scores != 0, "scores: expected an address");
+                return device::Output{at<float>(scores), columns, {}};
+            },
+            py::arg("scores"), py::arg("columns"))
+        .def_static(
+            "of_hits",
+            [](Address keys, Address counts, Address thresholds, int64_t capacity) {
+                require(keys != 0 && counts != 0 && thresholds != 0, "hits: expected addresses");
+                return device::Output{nullptr, 0, {at<int64_t>(keys), at<int32_t>(counts), at<const int64_t>(thresholds), capacity}};
+            },
+            py::arg("keys"), py::arg("counts"), py::arg("thresholds"), py::arg("capacity"));
+    py::class_<Queue>(module, "DeviceQueue", plain, local, "A GPU by number and one of its streams.")
+        .def(py::init<int, Address>(), py::arg("device"), py::arg("stream"));
     module.def(
         "cuda_maxsim_scan",
-        [](const device::Table& on, const device::Queries& queries, int32_t r_c, Address runs, int32_t count, int32_t size,
-           Address allow, Address scores, int64_t columns, Address keys, Address counts, Address thresholds, int64_t capacity,
-           int device, Address stream) {
-            const auto out = output(scores, columns, keys, counts, thresholds, capacity);
-            const WithoutGil without_gil;
-            const device::OnDevice on_device(device);
-            device::maxsim_scan(on, queries, r_c, {at<const int32_t>(runs), count, size}, at<const uint8_t>(allow), out,
-                                at<void>(stream));
+        [](const device::Table& table, const device::Queries& asked, int32_t r_c, Address runs, int32_t count, Address allow,
+           const device::Output& output, const Queue& queue) {
+            require(r_c >= 1 && count >= 0, "r_c: expected at least 1");
+            require_codec(table, asked);
+            on(queue, [&](device::Stream stream) {
+                const device::Runs given{at<const int32_t>(runs), count, device::kRunRows};
+                device::maxsim_scan(table, asked, r_c, given, at<const uint8_t>(allow), output, stream);
+            });
         },
-        py::arg("table"), py::arg("queries"), py::arg("r_c"), py::arg("runs"), py::arg("count"), py::arg("size"),
-        py::arg("allow"), py::arg("scores"), py::arg("columns"), py::arg("keys"), py::arg("counts"), py::arg("thresholds"),
-        py::arg("capacity"), py::arg("device"), py::arg("stream"), "Score runs of rows; see metaindex.device.operations.");
+        py::arg("table"), py::arg("queries"), py::arg("r_c"), py::arg("runs"), py::arg("count"), py::arg("allow"),
+        py::arg("output"), py::arg("queue"), "Score runs of rows int32 [count, 3]; see metaindex.device.operations.");
     module.def(
         "cuda_maxsim_gather",
-        [](const device::Table& on, const device::Queries& queries, int32_t r_c, Address candidates, int64_t count, bool shared,
-           Address allow, Address scores, int64_t columns, Address keys, Address counts, Address thresholds, int64_t capacity,
-           int device, Address stream) {
-            const auto out = output(scores, columns, keys, counts, thresholds, capacity);
-            const WithoutGil without_gil;
-            const device::OnDevice on_device(device);
-            device::maxsim_gather(on, queries, r_c, at<const int64_t>(candidates), count, shared, at<const uint8_t>(allow), out,
-                                  at<void>(stream));
+        [](const device::Table& table, const device::Queries& asked, int32_t r_c, Address rows, int64_t lists, int64_t count,
+           Address allow, const device::Output& output, const Queue& queue) {
+            require(r_c >= 1 && count >= 0, "r_c: expected at least 1");
+            require_codec(table, asked);
+            on(queue, [&](device::Stream stream) {
+                const device::Candidates given{at<const int64_t>(rows), lists, count};
+                device::maxsim_gather(table, asked, r_c, given, at<const uint8_t>(allow), output, stream);
+            });
         },
-        py::arg("table"), py::arg("queries"), py::arg("r_c"), py::arg("candidates"), py::arg("count"), py::arg("shared"),
-        py::arg("allow"), py::arg("scores"), py::arg("columns"), py::arg("keys"), py::arg("counts"), py::arg("thresholds"),
-        py::arg("capacity"), py::arg("device"), py::arg("stream"), "Score candidate rows; see metaindex.device.operations.");
-    py::class_<device::Queries>(module, "DeviceQueries", plain, "Encoded queries on a GPU, see metaindex.device.operations.")
-        .def(py::init([](Address codes, Address scales, Address lengths, int32_t batch, int32_t tokens) {
-                 return device::Queries{at<const void>(codes), at<const float>(scales), at<const int32_t>(lengths), batch,
-                                        tokens};
-             }),
-             py::arg("codes"), py::arg("scales"), py::arg("lengths"), py::arg("batch"), py::arg("tokens"));
-    module.def("cuda_topk_scratch_bytes", &device::topk_scratch_bytes, py::arg("batch"), py::arg("n"), py::arg("k"),
+        py::arg("table"), py::arg("queries"), py::arg("r_c"), py::arg("rows"), py::arg("lists"), py::arg("count"),
+        py::arg("allow"), py::arg("output"), py::arg("queue"),
+        "Score candidates int64 [lists, count]; see metaindex.device.operations.");
+    module.def("cuda_topk_scratch_bytes", &device::topk_scratch_bytes, py::arg("batch"), py::arg("columns"), py::arg("k"),
                "Bytes of scratch memory that cuda_topk needs.");
     module.def(
         "cuda_topk",
-        [](Address keys, Address counts, int64_t batch, int64_t n, int64_t k, bool sorted, Address scratch, Address best,
-           int device, Address stream) {
-            const WithoutGil without_gil;
-            const device::OnDevice on_device(device);
-            device::topk(at<const int64_t>(keys), at<const int32_t>(counts), batch, n, k, sorted, at<void>(scratch),
-                         at<int64_t>(best), at<void>(stream));
+        [](Address keys, Address counts, int64_t batch, int64_t columns, int64_t k, Address scratch, Address best,
+           const Queue& queue) {
+            require(batch >= 0 && columns >= 0 && k >= 0, "topk: expected no negative sizes");
+            on(queue, [&](device::Stream stream) {
+                device::topk(at<const int64_t>(keys), at<const int32_t>(counts), batch, columns, k, at<std::byte>(scratch),
+                             at<int64_t>(best), stream);
+            });
         },
-        py::arg("keys"), py::arg("counts"), py::arg("batch"), py::arg("n"), py::arg("k"), py::arg("sorted"), py::arg("scratch"),
-        py::arg("best"), py::arg("device"), py::arg("stream"), "The k largest keys of each query.");
-    module.attr("CUDA_SORTED_KEYS") = device::kSortedKeys;
+        py::arg("keys"), py::arg("counts"), py::arg("batch"), py::arg("columns"), py::arg("k"), py::arg("scratch"),
+        py::arg("best"), py::arg("queue"), "The k largest of keys int64 [batch, columns], falling, into best [batch, k].");
     module.def(
-        "cuda_built",
-        [] {
-#if defined(METAINDEX_CUDA)
-            return true;
-#else
-            return false;
-#endif
+        "cuda_encode",
+        [](const std::string& codec, Address tokens, int64_t count, int32_t dim, Address codes, Address scales,
+           const Queue& queue) {
+            const Codec which = codec_of(codec);
+            require((scales != 0) == (which == Codec::int8), "scales: expected an address for int8 and for nothing else");
+            on(queue, [&](device::Stream stream) {
+                device::encode(at<const float>(tokens), count, dim, which, at<void>(codes), at<float>(scales), stream);
+            });
         },
-        "Whether this module was compiled with CUDA.");
+        py::arg("codec"), py::arg("tokens"), py::arg("count"), py::arg("dim"), py::arg("codes"), py::arg("scales"),
+        py::arg("queue"), "Encode tokens float32 [count, dim] into codes [count, dim] and, for int8, scales [count].");
+    module.def(
+        "cuda_tile",
+        [](const std::string& codec, int32_t dim, int32_t batch, int32_t tokens, int32_t r_c, int64_t documents, bool own_lists,
+           const std::tuple<int32_t, int32_t, int32_t>& card) {
+            const auto& [capability, multiprocessors, shared_bytes] = card;
+            return describe(device::choose_tile({codec_of(codec), dim, batch, tokens, r_c, documents, own_lists},
+                                                {capability, multiprocessors, shared_bytes}));
+        },
+        py::arg("codec"), py::arg("dim"), py::arg("batch"), py::arg("tokens"), py::arg("r_c"), py::arg("documents"),
+        py::arg("own_lists"), py::arg("card"),
+        "How a MaxSim operation is cut up on a card (capability, multiprocessors, bytes of shared memory of a block), as text.");
+    module.def("cuda_built", &device::cuda_built, "Whether this module was compiled with CUDA.");
+    module.def(
+        "cuda_cards",
+        [] {
+            std::vector<std::tuple<int32_t, int32_t, int32_t>> found;
+            for (const device::Card& card : device::cuda_cards()) {
+                found.emplace_back(card.capability, card.multiprocessors, card.shared_bytes);
+            }
+            return found;
+        },
+        "The GPUs of this machine: (capability, multiprocessors, bytes of shared memory of a block).");
+    module.attr("CUDA_RUN_ROWS") = device::kRunRows;
 }
 
 }  // namespace metaindex::bindings

@@ -1,7 +1,7 @@
 // Stands in for the CUDA sources where the module is built without them: one clear error, and the same names.
 #include <stdexcept>
 
-#include "metaindex/cuda.hpp"
+#include "launch.hpp"
 
 namespace metaindex::device {
 namespace {
@@ -10,14 +10,11 @@ namespace {
 
 }  // namespace
 
+void run(const Launch&, const void* const*, Stream) { absent(); }
+Card current_card() { absent(); }
+bool cuda_built() { return false; }
+std::vector<Card> cuda_cards() { return {}; }
 OnDevice::OnDevice(int) { absent(); }
 OnDevice::~OnDevice() = default;
-void maxsim_scan(const Table&, const Queries&, int32_t, const Runs&, const uint8_t*, const Output&, Stream) { absent(); }
-void maxsim_gather(const Table&, const Queries&, int32_t, const int64_t*, int64_t, bool, const uint8_t*, const Output&,
-                   Stream) {
-    absent();
-}
-int64_t topk_scratch_bytes(int64_t, int64_t, int64_t) { absent(); }
-void topk(const int64_t*, const int32_t*, int64_t, int64_t, int64_t, bool, void*, int64_t*, Stream) { absent(); }
 
 }  // namespace metaindex::device

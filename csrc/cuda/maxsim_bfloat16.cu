@@ -1,7 +1,3 @@
-#include "maxsim_launch.cuh"
+#include "maxsim_kernels.cuh"
 
-namespace metaindex::device {
-
-template struct Launch<BFloat16Arithmetic>;
-
-}  // namespace metaindex::device
+METAINDEX_MATRIX_KERNELS(bfloat16, BFloat16, false)

@@ -1,7 +1,5 @@
-#include "maxsim_launch.cuh"
+#include "maxsim_kernels.cuh"
 
-namespace metaindex::device {
-
-template struct Launch<Float32Arithmetic>;
-
-}  // namespace metaindex::device
+METAINDEX_STREAM_KERNEL(float32, 2, false, metaindex::device::FloatStream<2>)
+METAINDEX_STREAM_KERNEL(float32, 4, false, metaindex::device::FloatStream<4>)
+METAINDEX_TILE_KERNEL(float32, false, metaindex::device::FloatTile)

@@ -1,7 +1,3 @@
-#include "maxsim_launch.cuh"
+#include "maxsim_kernels.cuh"
 
-namespace metaindex::device {
-
-template struct Launch<Int8Arithmetic>;
-
-}  // namespace metaindex::device
+METAINDEX_MATRIX_KERNELS(int8, Int8, true)

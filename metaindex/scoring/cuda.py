@@ -1,4 +1,4 @@
-"""MaxSim in CUDA C++ on a GPU."""
+"""MaxSim on an NVIDIA GPU by the kernels in csrc/cuda."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from metaindex.scoring.request import ScoreRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
+TABLE_TENSORS = ("codes", "scales", "first_rows", "lengths", "starts", "widths", "token_levels", "places")
+# The addresses in a table never change, so they are handed over once.
 _tables: WeakKeyDictionary[DeviceTable, Any] = WeakKeyDictionary()
 
 
@@ -37,90 +39,69 @@ class CudaScorer(DeviceScorer):
 
 
 class CudaOperations:
-    """See ``metaindex.device.operations.Operations``."""
+    """See ``metaindex.device.operations.Operations``. Work is queued on torch's current stream of the tensors' device."""
 
     name = "cuda"
 
     def maxsim_scan(
         self, table: DeviceTable, queries: DeviceQueries, r_c: int, span: tuple[int, int], allow: Tensor | None, out: Output
     ) -> None:
-        batch, room = queries.codes.shape[:2]
-        size, _ = _native.core.cuda_tile(table.codec, table.dim, room, r_c, batch)
-        runs = table.tiles(size, span)
-        if not len(runs) or not batch:
-            return
-        where = (runs.data_ptr(), len(runs), size, _address(allow), *_output(out), *_where(table))
+        runs = table.tiles(_native.core.CUDA_RUN_ROWS, span)
+        where = (_address(runs), len(runs), _address(allow), _output(out), queue_of(runs))
         _native.core.cuda_maxsim_scan(_table(table), _queries(queries), r_c, *where)
 
     def maxsim_gather(
         self, table: DeviceTable, queries: DeviceQueries, r_c: int, candidates: Tensor, allow: Tensor | None, out: Output
     ) -> None:
-        lists, count = candidates.shape
-        if not count or not len(queries):
-            return
         candidates = candidates.contiguous()
-        where = (candidates.data_ptr(), count, lists == 1, _address(allow), *_output(out), *_where(table))
+        where = (_address(candidates), *candidates.shape, _address(allow), _output(out), queue_of(candidates))
         _native.core.cuda_maxsim_gather(_table(table), _queries(queries), r_c, *where)
 
     def topk(self, keys: Tensor, counts: Tensor, k: int) -> Tensor:
         import torch
 
-        batch, n = keys.shape
-        best = torch.empty((batch, k), dtype=torch.int64, device=keys.device)
-        if not batch:
-            return best
-        nbytes = _native.core.cuda_topk_scratch_bytes(batch, n, k)
+        best = torch.empty((len(keys), k), dtype=torch.int64, device=keys.device)
+        nbytes = _native.core.cuda_topk_scratch_bytes(*keys.shape, k)
         scratch = torch.empty(nbytes, dtype=torch.uint8, device=keys.device)
-        alone = k <= _native.core.CUDA_SORTED_KEYS
-        stream = torch.cuda.current_stream(keys.device).cuda_stream
-        where = (keys.device.index, stream)
-        _native.core.cuda_topk(
-            keys.data_ptr(), counts.data_ptr(), batch, n, k, alone, scratch.data_ptr(), best.data_ptr(), *where
-        )
-        # More than one block sorts: torch's radix sort does that as well as any.
-        return best if alone else best.sort(dim=1, descending=True).values
+        where = (_address(scratch), _address(best), queue_of(keys))
+        _native.core.cuda_topk(_address(keys), _address(counts), *keys.shape, k, *where)
+        return best
+
+    def encode(self, codec: str, tokens: Tensor, codes: Tensor, scales: Tensor | None) -> None:
+        """Encode float32 tokens [..., d] into ``codes`` [..., d] and, for int8, ``scales`` float32 [...], all contiguous; bit for
+        bit what the numpy codecs give."""
+        dim = tokens.shape[-1]
+        where = (_address(codes), _address(scales), queue_of(tokens))
+        _native.core.cuda_encode(codec, _address(tokens), tokens.numel() // dim, dim, *where)
+
+
+def queue_of(tensor: Tensor) -> Any:
+    """The device of a tensor with torch's current stream there."""
+    import torch
+
+    return _native.core.DeviceQueue(tensor.device.index, torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 def _table(table: DeviceTable) -> Any:
     found = _tables.get(table)
     if found is None:
-        fields = {
-            "codes": table.codes.data_ptr(),
-            "scales": _address(table.scales),
-            "first_rows": table.first_rows.data_ptr(),
-            "lengths": table.lengths.data_ptr(),
-            "starts": table.starts.data_ptr(),
-            "widths": table.widths.data_ptr(),
-            "token_levels": table.token_levels.data_ptr(),
-            "places": _address(table.places),
-            "segments": len(table.segment_rows),
-            "levels": len(table.shape[0]),
-            "tokens": table.tokens,
-            "dim": table.dim,
-            "rows": table.rows,
-            "full": table.full,
-        }
-        found = _tables[table] = _native.core.DeviceTable(table.codec, fields)
+        addresses = {name: _address(getattr(table, name)) for name in TABLE_TENSORS}
+        shape = (len(table.segment_rows), len(table.shape[0]), table.tokens, table.full)
+        found = _tables[table] = _native.core.DeviceTable(table.codec, table.dim, table.rows, *shape, addresses)
     return found
 
 
 def _queries(queries: DeviceQueries) -> Any:
-    batch, room = queries.codes.shape[:2]
-    lengths = queries.lengths.data_ptr()
-    return _native.core.DeviceQueries(queries.codes.data_ptr(), _address(queries.scales), lengths, batch, room)
+    batch, tokens = queries.codes.shape[:2]
+    lengths = _address(queries.lengths)
+    return _native.core.DeviceQueries(_address(queries.codes), _address(queries.scales), lengths, batch, tokens)
 
 
-def _output(out: Output) -> tuple[int, int, int, int, int, int]:
+def _output(out: Output) -> Any:
     if isinstance(out, Hits):
-        keys, counts, thresholds = out.keys.data_ptr(), out.counts.data_ptr(), out.thresholds.data_ptr()
-        return 0, 0, keys, counts, thresholds, out.keys.shape[1]
-    return out.data_ptr(), out.shape[1], 0, 0, 0, 0
-
-
-def _where(table: DeviceTable) -> tuple[int, int]:
-    import torch
-
-    return table.device.index or 0, torch.cuda.current_stream(table.device).cuda_stream
+        addresses = (_address(out.keys), _address(out.counts), _address(out.thresholds))
+        return _native.core.DeviceOutput.of_hits(*addresses, out.keys.shape[1])
+    return _native.core.DeviceOutput.of_scores(_address(out), out.shape[1])
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -1,46 +1,78 @@
-// The GPU operations, as the host calls them. See metaindex/device/operations.py for what each does.
+// The GPU operations as the host calls them. See metaindex/device/operations.py for what each does.
 //
-// All throw std::runtime_error with CUDA's own text when a launch fails, and std::invalid_argument for what they can't serve.
+// Launches throw std::runtime_error with CUDA's own text when they fail; shapes that can't be served, std::invalid_argument.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "metaindex/device.hpp"
 
 namespace metaindex::device {
 
-// How a request is cut into tiles: `rows` document tokens by `columns` query tokens, multiplied 128 bytes of a token at a time.
-struct TileChoice {
-    int32_t columns;       // 16, 32 or 128
-    int32_t tokens;        // of one document in a tile, a power of two
-    int32_t documents;     // in a tile
-    int32_t queries;       // packed side by side into the columns
-    int32_t passes;        // over the columns, where one query has more tokens than there are columns
-    int32_t token_blocks;  // over a document's tokens, where it has more than a tile holds
-    int32_t stages;        // of the ring of loads
-    int32_t shared_bytes;
-    bool wide_loads;  // 16 bytes at a time, which needs tokens of a multiple of 16 bytes
+// What a choice of tiles depends on.
+struct Card {
+    int32_t capability;  // 80 for 8.0
+    int32_t multiprocessors;
+    int32_t shared_bytes;  // the most that a block may have, which is all of a multiprocessor's but a block's reserve
 };
 
-// What the kernel needs to know of the shapes: pure, so that it is tested without a GPU. `r_q` is the number of tokens that
-// queries have room for, `together` how many queries share their documents.
-TileChoice choose_tile(Codec codec, int32_t dim, int32_t r_q, int32_t r_c, int32_t together);
+struct MaxSimShape {
+    Codec codec;
+    int32_t dim;
+    int32_t batch, tokens;  // of queries
+    int32_t r_c;
+    int64_t documents;  // of each list; of a scan, what its runs count as
+    bool own_lists;     // each query has candidates of its own
+};
+
+// How documents and queries are cut up: `stream` for few query tokens, bound by memory, `tile` for many, bound by arithmetic.
+struct TileChoice {
+    enum class Path : uint8_t { stream, tile };
+
+    Path path;
+    const char* why;
+    int32_t kernel_tiles;   // column tiles of 8 that the kernel has room for
+    int32_t document_bits;  // 2^document_bits documents for each warp,
+    int32_t token_bits;     // and 2^token_bits tokens of each in a step
+    int32_t queries;        // side by side for each warp
+    int32_t query_tiles;    // column tiles of each, in one pass
+    int32_t passes;
+    int32_t groups;         // of such columns in a block
+    int32_t column_blocks;  // that cover the queries
+    int64_t units;          // of documents
+    int32_t warps;          // of a block
+    int32_t blocks;
+    int32_t shared_bytes;
+};
+
+// A pure function, and its answer as one line.
+TileChoice choose_tile(const MaxSimShape& shape, const Card& card);
 std::string describe(const TileChoice& choice);
 
+// What runs of a scan count as, and at most have; see DeviceTable.tiles.
+inline constexpr int32_t kRunRows = 128;
+
+// `runs` have size kRunRows.
 void maxsim_scan(const Table& table, const Queries& queries, int32_t r_c, const Runs& runs, const uint8_t* allow,
-                 const Output& out, Stream stream);
+                 const Output& output, Stream stream);
+void maxsim_gather(const Table& table, const Queries& queries, int32_t r_c, const Candidates& candidates, const uint8_t* allow,
+                   const Output& output, Stream stream);
 
-// `candidates` [batch, count], or [1, count] for all queries where `shared`.
-void maxsim_gather(const Table& table, const Queries& queries, int32_t r_c, const int64_t* candidates, int64_t count,
-                   bool shared, const uint8_t* allow, const Output& out, Stream stream);
-
-// The k largest of the first counts[b] of keys [batch, n], in no order, into best [batch, k]; the least integer fills the rest.
-// With `sorted` they fall; that serves k up to `kSortedKeys`.
-inline constexpr int64_t kSortedKeys = 4096;
-int64_t topk_scratch_bytes(int64_t batch, int64_t n, int64_t k);
-void topk(const int64_t* keys, const int32_t* counts, int64_t batch, int64_t n, int64_t k, bool sorted, void* scratch,
+// The k largest of the first counts[b] of keys [batch, columns], falling, into best [batch, k]; the least integer fills the rest.
+// `counts` may be null for all. `scratch` is aligned to 8 bytes.
+int64_t topk_scratch_bytes(int64_t batch, int64_t columns, int64_t k);
+void topk(const int64_t* keys, const int32_t* counts, int64_t batch, int64_t columns, int64_t k, std::byte* scratch,
           int64_t* best, Stream stream);
+
+// Tokens float32 [count, dim] into codes [count, dim] and, for int8, scales [count]; bit for bit what the numpy codecs give.
+void encode(const float* tokens, int64_t count, int32_t dim, Codec codec, void* codes, float* scales, Stream stream);
+
+// Whether this module was compiled with CUDA. Without it the functions that launch throw std::runtime_error.
+bool cuda_built();
+// The GPUs of this machine; none without a driver.
+std::vector<Card> cuda_cards();
 
 // Makes a GPU the calling thread's current one while it lives.
 class OnDevice {

@@ -14,7 +14,7 @@ using Stream = void*;  // a cudaStream_t, so that nothing outside csrc/cuda need
 
 // S segments, L levels; see DeviceTable in metaindex/device/table.py, whose names these are.
 struct Table {
-    const int64_t* codes;         // [S, L]
+    const int64_t* codes;         // [S, L], multiples of 16
     const int64_t* scales;        // [S, L], null for codecs without
     const int64_t* first_rows;    // [S + 1]
     const int32_t* lengths;       // [rows]
@@ -39,6 +39,12 @@ struct Queries {
 struct Runs {
     const int32_t* runs;
     int32_t count, size;
+};
+
+// Lists of rows of the snapshot, -1 for none: [1, count] for all queries, or [batch, count].
+struct Candidates {
+    const int64_t* rows;
+    int64_t lists, count;
 };
 
 // Room for keys, as metaindex/device/keys.py makes them.
