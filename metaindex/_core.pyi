@@ -140,7 +140,14 @@ def cuda_tile(
     """How a MaxSim operation is cut up on a card, one of ``cuda_cards``, and why: a pure function."""
 
 def cuda_maxsim_scan(
-    table: DeviceTable, queries: DeviceQueries, r_c: int, runs: int, count: int, allow: int, output: DeviceOutput, queue: DeviceQueue
+    table: DeviceTable,
+    queries: DeviceQueries,
+    r_c: int,
+    runs: int,
+    count: int,
+    allow: int,
+    output: DeviceOutput,
+    queue: DeviceQueue,
 ) -> None:
     """Score runs of rows int32 [count, 3]; see ``metaindex.device.operations``."""
 
@@ -160,9 +167,7 @@ def cuda_maxsim_gather(
 def cuda_topk_scratch_bytes(batch: int, columns: int, k: int) -> int:
     """Bytes of scratch memory that ``cuda_topk`` needs."""
 
-def cuda_topk(
-    keys: int, counts: int, batch: int, columns: int, k: int, scratch: int, best: int, queue: DeviceQueue
-) -> None:
+def cuda_topk(keys: int, counts: int, batch: int, columns: int, k: int, scratch: int, best: int, queue: DeviceQueue) -> None:
     """The k largest of the first counts int32 [batch] of keys int64 [batch, columns], falling, into best int64 [batch, k]."""
 
 def cuda_encode(codec: str, tokens: int, count: int, dim: int, codes: int, scales: int, queue: DeviceQueue) -> None:

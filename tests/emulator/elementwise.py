@@ -37,7 +37,10 @@ def elementwise(body: str, dtype: DTypeLike, *inputs: NDArray) -> NDArray:
     out = np.zeros(count, dtype)
     names = ["out", *"abcd"[: len(arrays)]]
     registers = [f".reg .b{max(16, 8 * array.itemsize)} %{name};" for name, array in zip(names, [out, *arrays])]
-    loads = [_address(name, array) + f"ld.global.b{8 * array.itemsize} %{name}, [%address];" for name, array in zip(names[1:], arrays)]
+    loads = [
+        _address(name, array) + f"ld.global.b{8 * array.itemsize} %{name}, [%address];"
+        for name, array in zip(names[1:], arrays)
+    ]
     store = _address("out", out) + f"st.global.b{8 * out.itemsize} [%address], %out;"
     ptx = _HEAD.format(
         parameters=", ".join(f".param .u64 {name}" for name in names),

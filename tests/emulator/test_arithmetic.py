@@ -7,7 +7,26 @@ import pytest
 
 from tests.emulator.elementwise import elementwise
 
-_EDGES = [0, 1, 2, 3, 7, 31, 32, 127, 128, 255, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 0xDEADBEEF]
+_EDGES = [
+    0,
+    1,
+    2,
+    3,
+    7,
+    31,
+    32,
+    127,
+    128,
+    255,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFE,
+    0xFFFFFFFF,
+    0xDEADBEEF,
+]
 _INTEGERS = {"u16": np.uint16, "s16": np.int16, "u32": np.uint32, "s32": np.int32, "u64": np.uint64, "s64": np.int64}
 
 
@@ -49,7 +68,9 @@ def test_integer_arithmetic(name):
     divisible = b != 0
     for opcode in ("div", "rem"):
         found = elementwise(f"{opcode}.{name} %out, %a, %b;", dtype, a, b)[divisible]
-        quotient = np.array([abs(int(p)) // abs(int(q)) * (1 if (p < 0) == (q < 0) else -1) for p, q in zip(x[divisible], y[divisible])])
+        quotient = np.array(
+            [abs(int(p)) // abs(int(q)) * (1 if (p < 0) == (q < 0) else -1) for p, q in zip(x[divisible], y[divisible])]
+        )
         values = quotient if opcode == "div" else x[divisible] - quotient.astype(object) * y[divisible]
         np.testing.assert_array_equal(found, _wrapped(values, dtype), opcode)
 
@@ -57,7 +78,11 @@ def test_integer_arithmetic(name):
 @pytest.mark.parametrize("name", ["u16", "s16", "u32", "s32"])
 def test_wide_products(name):
     dtype = _INTEGERS[name]
-    wide = np.dtype(dtype.__name__.replace("16", "64").replace("32", "64")).type if "32" in name else {"u": np.uint32, "s": np.int32}[name[0]]
+    wide = (
+        np.dtype(dtype.__name__.replace("16", "64").replace("32", "64")).type
+        if "32" in name
+        else {"u": np.uint32, "s": np.int32}[name[0]]
+    )
     a, b = _pairs(dtype)
     c = a[::-1].astype(wide)
     product = _exact(a) * _exact(b)
@@ -76,7 +101,11 @@ def test_saturating_addition():
 
 def test_dot_products_of_bytes():
     a, b = _pairs(np.uint32)
-    for signs, kinds in {"s32.s32": (np.int8, np.int8), "u32.u32": (np.uint8, np.uint8), "u32.s32": (np.uint8, np.int8)}.items():
+    for signs, kinds in {
+        "s32.s32": (np.int8, np.int8),
+        "u32.u32": (np.uint8, np.uint8),
+        "u32.s32": (np.uint8, np.int8),
+    }.items():
         parts = a.view(kinds[0]).reshape(-1, 4).astype(int) * b.view(kinds[1]).reshape(-1, 4)
         expected = (parts.sum(axis=1) + a.astype(np.int64)).astype(np.uint32)
         np.testing.assert_array_equal(elementwise(f"dp4a.{signs} %out, %a, %b, %a;", np.uint32, a, b), expected)
@@ -119,7 +148,8 @@ def _permuted(a, b, picks):
 
 
 _REALS = np.array(
-    [0.0, -0.0, 1.0, -1.0, 1.5, 3.14159, 1e-40, -1e-40, 6e-8, 65504, 65520, 1e10, -1e30, 3e38, np.inf, -np.inf, np.nan, 0.1], np.float32
+    [0.0, -0.0, 1.0, -1.0, 1.5, 3.14159, 1e-40, -1e-40, 6e-8, 65504, 65520, 1e10, -1e30, 3e38, np.inf, -np.inf, np.nan, 0.1],
+    np.float32,
 )
 
 
@@ -147,7 +177,11 @@ def test_float_arithmetic():
         np.testing.assert_array_equal(elementwise(f"{opcode} %out, %a, %b;", np.float32, a, b), values, opcode)
     for modifier, direction in {"rp": np.inf, "rm": -np.inf}.items():
         near = (exact[0] * exact[1]).astype(np.float32)
-        past = np.where((near < exact[0] * exact[1]) if direction > 0 else (near > exact[0] * exact[1]), np.nextafter(near, np.float32(direction)), near)
+        past = np.where(
+            (near < exact[0] * exact[1]) if direction > 0 else (near > exact[0] * exact[1]),
+            np.nextafter(near, np.float32(direction)),
+            near,
+        )
         np.testing.assert_array_equal(elementwise(f"mul.{modifier}.f32 %out, %a, %b;", np.float32, a, b), past, modifier)
     # Rounded once: the product rounded alone would leave nothing.
     one = np.float32([1 + 2**-12])
@@ -242,7 +276,9 @@ def test_conversions_between_integers():
     np.testing.assert_array_equal(elementwise("cvt.s32.s8 %out, %a;", np.int32, a), a.astype(np.uint8).view(np.int8))
     np.testing.assert_array_equal(elementwise("cvt.s64.s32 %out, %a;", np.int64, a), a.view(np.int32))
     np.testing.assert_array_equal(elementwise("cvt.u64.u32 %out, %a;", np.uint64, a), a)
-    np.testing.assert_array_equal(elementwise("cvt.sat.u8.s32 %h1, %a; mov.b16 %out, %h1;", np.uint16, a), np.clip(a.view(np.int32), 0, 255))
+    np.testing.assert_array_equal(
+        elementwise("cvt.sat.u8.s32 %h1, %a; mov.b16 %out, %h1;", np.uint16, a), np.clip(a.view(np.int32), 0, 255)
+    )
 
 
 def test_moves_pack_and_unpack():

@@ -61,17 +61,20 @@ def _cut(tensor: np.ndarray, box: tuple[int, ...], corner: tuple[int, ...]) -> n
     return found
 
 
-@pytest.mark.parametrize(("shape", "box", "corner"), [
-    ((500,), (64,), (100,)),
-    ((500,), (64,), (460,)),
-    ((20, 48), (8, 16), (4, 16)),
-    ((20, 40), (8, 16), (15, 30)),
-    ((20, 40), (8, 16), (-3, -5)),
-    ((7, 9, 32), (3, 4, 16), (5, 6, 24)),
-    ((7, 9, 32), (3, 4, 16), (7, 0, 0)),
-    ((2, 3, 4, 16), (2, 2, 2, 8), (0, 1, 2, 3)),
-    ((2, 2, 3, 4, 16), (1, 2, 2, 2, 8), (0, 0, 1, 2, 3)),
-])
+@pytest.mark.parametrize(
+    ("shape", "box", "corner"),
+    [
+        ((500,), (64,), (100,)),
+        ((500,), (64,), (460,)),
+        ((20, 48), (8, 16), (4, 16)),
+        ((20, 40), (8, 16), (15, 30)),
+        ((20, 40), (8, 16), (-3, -5)),
+        ((7, 9, 32), (3, 4, 16), (5, 6, 24)),
+        ((7, 9, 32), (3, 4, 16), (7, 0, 0)),
+        ((2, 3, 4, 16), (2, 2, 2, 8), (0, 1, 2, 3)),
+        ((2, 2, 3, 4, 16), (1, 2, 2, 2, 8), (0, 0, 1, 2, 3)),
+    ],
+)
 def test_boxes(shape, box, corner):
     tensor = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
     np.testing.assert_array_equal(_fetch(tensor, box, corner).view(np.uint16).reshape(box), _cut(tensor, box, corner))
@@ -95,14 +98,17 @@ def test_swizzles(swizzle, offset):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"address": 8}, "an address that is a multiple of 16"),
-    ({"strides": (40,)}, "strides that are multiples of 16"),
-    ({"box": (300, 8)}, "boxes of 1 to 256 elements"),
-    ({"box": (4, 8)}, "box rows that are multiples of 16 bytes"),
-    ({"box": (128, 8), "swizzle": 128}, "no wider than the swizzle"),
-    ({"dims": (64,)}, "a stride for each axis but the first"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"address": 8}, "an address that is a multiple of 16"),
+        ({"strides": (40,)}, "strides that are multiples of 16"),
+        ({"box": (300, 8)}, "boxes of 1 to 256 elements"),
+        ({"box": (4, 8)}, "box rows that are multiples of 16 bytes"),
+        ({"box": (128, 8), "swizzle": 128}, "no wider than the swizzle"),
+        ({"dims": (64,)}, "a stride for each axis but the first"),
+    ],
+)
 def test_maps_that_the_driver_refuses(change, message):
     arguments = {"address": 4096, "itemsize": 2, "dims": (64, 10), "strides": (128,), "box": (64, 8)}
     with pytest.raises(ValueError, match=message):
@@ -115,13 +121,19 @@ def test_misuse_of_boxes():
         _fetch(tensor, (8, 64), (0, 0), 128, offset=64)
     with pytest.raises(emulator.EmulationError, match="a tensor of 2 axes is copied as one of 3"):
         module = emulator.load(_PTX.format(axes=3, coordinates="%r1, %r2, %r3"))
-        module.launch("fetch", 1, 32, [TensorMap.of(tensor, (8, 64)), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024)
+        module.launch(
+            "fetch", 1, 32, [TensorMap.of(tensor, (8, 64)), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024
+        )
     with pytest.raises(emulator.EmulationError, match="which no buffer holds"):
         module = emulator.load(_PTX.format(axes=2, coordinates="%r1, %r2"))
-        module.launch("fetch", 1, 32, [TensorMap.of(tensor, (8, 64)), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024)
+        module.launch(
+            "fetch", 1, 32, [TensorMap.of(tensor, (8, 64)), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024
+        )
     with pytest.raises(emulator.EmulationError, match="there is no tensor map"):
         module.launch("fetch", 1, 32, [bytes(128), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024)
-    with pytest.raises(emulator.EmulationError, match="deadlock.*(?s:.)*1024 bytes outstanding|-1024 bytes outstanding|ended while"):
+    with pytest.raises(
+        emulator.EmulationError, match="deadlock.*(?s:.)*1024 bytes outstanding|-1024 bytes outstanding|ended while"
+    ):
         args = [TensorMap.of(tensor, (8, 64)), np.zeros(2048, np.uint8), 0, 0, 0, 2048, 0]
         module.launch("fetch", 1, 32, args, shared_bytes=2048, memory=[tensor])
 
@@ -162,11 +174,14 @@ def test_boxes_are_stored():
     np.testing.assert_array_equal(_put(), expected)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"fence": ""}, "with no fence.proxy.async since"),
-    ({"wait": "", "after": "st.shared.u32 [%r1], 5;"}, "while the operation issued at line"),
-    ({"wait": ""}, "ends while what it stores is under way"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fence": ""}, "with no fence.proxy.async since"),
+        ({"wait": "", "after": "st.shared.u32 [%r1], 5;"}, "while the operation issued at line"),
+        ({"wait": ""}, "ends while what it stores is under way"),
+    ],
+)
 def test_what_stores_of_boxes_need(change, message):
     with pytest.raises(emulator.EmulationError, match=message):
         _put(**change)

@@ -92,13 +92,19 @@ def test_names_in_nested_scopes():
     assert (_run(body) == 23).all()
 
 
-@pytest.mark.parametrize(("shuffle", "expected"), [
-    ("shfl.sync.bfly.b32 %r9, %r0, 5, 31, -1;", lambda lane: lane ^ 5),
-    ("shfl.sync.down.b32 %r9, %r0, 3, 31, -1;", lambda lane: np.where(lane + 3 < 32, lane + 3, lane)),
-    ("shfl.sync.up.b32 %r9, %r0, 3, 0, -1;", lambda lane: np.where(lane >= 3, lane - 3, lane)),
-    ("shfl.sync.idx.b32 %r9, %r0, 6, 0x1807, -1;", lambda lane: lane // 8 * 8 + 6),
-    ("shfl.sync.down.b32 %r9|%p1, %r0, 1, 0x1C03, -1; selp.b32 %r9, %r9, 100, %p1;", lambda lane: np.where(lane % 4 < 3, lane + 1, 100)),
-])
+@pytest.mark.parametrize(
+    ("shuffle", "expected"),
+    [
+        ("shfl.sync.bfly.b32 %r9, %r0, 5, 31, -1;", lambda lane: lane ^ 5),
+        ("shfl.sync.down.b32 %r9, %r0, 3, 31, -1;", lambda lane: np.where(lane + 3 < 32, lane + 3, lane)),
+        ("shfl.sync.up.b32 %r9, %r0, 3, 0, -1;", lambda lane: np.where(lane >= 3, lane - 3, lane)),
+        ("shfl.sync.idx.b32 %r9, %r0, 6, 0x1807, -1;", lambda lane: lane // 8 * 8 + 6),
+        (
+            "shfl.sync.down.b32 %r9|%p1, %r0, 1, 0x1C03, -1; selp.b32 %r9, %r9, 100, %p1;",
+            lambda lane: np.where(lane % 4 < 3, lane + 1, 100),
+        ),
+    ],
+)
 def test_shuffles(shuffle, expected):
     np.testing.assert_array_equal(_run(shuffle, 32), expected(np.arange(32)))
 
@@ -131,20 +137,26 @@ def test_threads_that_are_done_are_not_waited_for():
     np.testing.assert_array_equal(_run(body), np.where(np.arange(64) > 31, 4, 5))
 
 
-@pytest.mark.parametrize(("body", "message"), [
-    ("setp.lt.u32 %p0, %r0, 16; @%p0 bra SKIP; bar.sync 0; SKIP: bar.warp.sync -1; mov.u32 %r9, 0;", "deadlock.*(waits for lanes)"),
-    ("setp.lt.u32 %p0, %r0, 32; @%p0 bra SKIP; bar.sync 1, 64; SKIP: bar.sync 0;", "deadlock"),
-    ("setp.lt.u32 %p0, %r0, 32; @%p0 bra WAIT; bar.arrive 1, 96; exit; WAIT: bar.sync 1, 96;", "and the block has 64"),
-    ("setp.lt.u32 %p0, %r0, 32; @%p0 bra WAIT; bar.arrive 1, 64; exit; WAIT: bar.sync 1, 32;", "is given"),
-    ("bar.arrive 1, 64; bar.sync 1, 64;", "again before it has ended"),
-    ("bar.sync 1, 60;", "multiple of 32"),
-    ("SPIN: nanosleep.u32 100; bra SPIN;", "deadlock"),
-    ("SPIN: bra SPIN;", "did not end within"),
-    ("shfl.sync.bfly.b32 %r9, %r0, 1, 31, 0xFFFF;", "not in its own member mask"),
-    ("trap;", "executes trap"),
-    ("popc.b64.what %r9, %w0;", "not emulated"),
-    ("frobnicate.b32 %r9, %r0;", "the instruction frobnicate is not emulated"),
-])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "setp.lt.u32 %p0, %r0, 16; @%p0 bra SKIP; bar.sync 0; SKIP: bar.warp.sync -1; mov.u32 %r9, 0;",
+            "deadlock.*(waits for lanes)",
+        ),
+        ("setp.lt.u32 %p0, %r0, 32; @%p0 bra SKIP; bar.sync 1, 64; SKIP: bar.sync 0;", "deadlock"),
+        ("setp.lt.u32 %p0, %r0, 32; @%p0 bra WAIT; bar.arrive 1, 96; exit; WAIT: bar.sync 1, 96;", "and the block has 64"),
+        ("setp.lt.u32 %p0, %r0, 32; @%p0 bra WAIT; bar.arrive 1, 64; exit; WAIT: bar.sync 1, 32;", "is given"),
+        ("bar.arrive 1, 64; bar.sync 1, 64;", "again before it has ended"),
+        ("bar.sync 1, 60;", "multiple of 32"),
+        ("SPIN: nanosleep.u32 100; bra SPIN;", "deadlock"),
+        ("SPIN: bra SPIN;", "did not end within"),
+        ("shfl.sync.bfly.b32 %r9, %r0, 1, 31, 0xFFFF;", "not in its own member mask"),
+        ("trap;", "executes trap"),
+        ("popc.b64.what %r9, %w0;", "not emulated"),
+        ("frobnicate.b32 %r9, %r0;", "the instruction frobnicate is not emulated"),
+    ],
+)
 def test_what_must_not_be(body, message):
     with pytest.raises(emulator.EmulationError, match=f"(?s){message}.*line"):
         _run(body, limit=100_000)

@@ -33,14 +33,20 @@ def test_products_by_wgmma(cuda, kind, m, n, k, delivery):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("bug", "message"), [
-    ("NO_BARRIER", "race: reads shared memory|there is no mbarrier"),
-    ("NO_EMPTY_WAIT", "more threads arrive|while the operation issued at line|while the copy issued at line|race: lets a copy write"),
-    ("NO_FULL_WAIT", "while the copy issued at line|race: reads"),
-    ("NO_FENCE", "before any wgmma.fence"),
-    ("NO_PRODUCT_WAIT", "while the operation issued at line|that nobody has waited for"),
-    ("SHORT_EXPECTATION", "deadlock|while the copy issued|mbarrier"),
-])
+@pytest.mark.parametrize(
+    ("bug", "message"),
+    [
+        ("NO_BARRIER", "race: reads shared memory|there is no mbarrier"),
+        (
+            "NO_EMPTY_WAIT",
+            "more threads arrive|while the operation issued at line|while the copy issued at line|race: lets a copy write",
+        ),
+        ("NO_FULL_WAIT", "while the copy issued at line|race: reads"),
+        ("NO_FENCE", "before any wgmma.fence"),
+        ("NO_PRODUCT_WAIT", "while the operation issued at line|that nobody has waited for"),
+        ("SHORT_EXPECTATION", "deadlock|while the copy issued|mbarrier"),
+    ],
+)
 def test_what_is_left_out_is_found(cuda, bug, message):
     module = cuda(_SOURCE.read_text(), "90a", f"-D{bug}")
     for delivery in ("late", "early", "random"):

@@ -24,11 +24,14 @@ def test_products_by_mma(cuda, kind, m, n, k):
     np.testing.assert_array_equal(c, x @ y.T)
 
 
-@pytest.mark.parametrize(("bug", "message"), [
-    ("NO_WAIT", "reads shared memory at .* while the copy issued at line .* is writing it"),
-    ("NO_BARRIER", "race: reads shared memory|while the copy issued"),
-    ("NO_SECOND_BARRIER", "race: writes shared memory|while the copy issued|race: reads"),
-])
+@pytest.mark.parametrize(
+    ("bug", "message"),
+    [
+        ("NO_WAIT", "reads shared memory at .* while the copy issued at line .* is writing it"),
+        ("NO_BARRIER", "race: reads shared memory|while the copy issued"),
+        ("NO_SECOND_BARRIER", "race: writes shared memory|while the copy issued|race: reads"),
+    ],
+)
 def test_missing_synchronisation_is_found(cuda, bug, message):
     (a, b), _ = matrices("f16", (64, 256), (64, 256))
     c = np.zeros((64, 64), np.float32)
@@ -62,25 +65,38 @@ def _names(letter: str, count: int) -> str:
     return ", ".join(f"%{letter}{i}" for i in range(count))
 
 
-@pytest.mark.parametrize(("shape", "types", "kind", "k"), [
-    ("m16n8k8", "f32.f16.f16.f32", "f16", 8),
-    ("m16n8k16", "f32.bf16.bf16.f32", "bf16", 16),
-    ("m16n8k4", "f32.tf32.tf32.f32", "tf32", 4),
-    ("m16n8k8", "f32.tf32.tf32.f32", "tf32", 8),
-    ("m16n8k16", "s32.s8.s8.s32", "s8", 16),
-    ("m16n8k32", "s32.u8.u8.s32", "u8", 32),
-])
+@pytest.mark.parametrize(
+    ("shape", "types", "kind", "k"),
+    [
+        ("m16n8k8", "f32.f16.f16.f32", "f16", 8),
+        ("m16n8k16", "f32.bf16.bf16.f32", "bf16", 16),
+        ("m16n8k4", "f32.tf32.tf32.f32", "tf32", 4),
+        ("m16n8k8", "f32.tf32.tf32.f32", "tf32", 8),
+        ("m16n8k16", "s32.s8.s8.s32", "s8", 16),
+        ("m16n8k32", "s32.u8.u8.s32", "u8", 32),
+    ],
+)
 def test_fragments(shape, types, kind, k):
     """The layouts, written down once more: lane 4g + t holds rows g and g + 8 of A, column g of B and of C pairs of columns 2t."""
     (a, b), (x, y) = matrices(kind, (16, k), (8, k))
     per_register = 4 // a.itemsize
     lane_a = [
-        [a[g + 8 * (r % 2), t * per_register + 4 * per_register * (r // 2) + p] for r in range(16 * k // 32 // per_register) for p in range(per_register)]
-        for g in range(8) for t in range(4)
+        [
+            a[g + 8 * (r % 2), t * per_register + 4 * per_register * (r // 2) + p]
+            for r in range(16 * k // 32 // per_register)
+            for p in range(per_register)
+        ]
+        for g in range(8)
+        for t in range(4)
     ]
     lane_b = [
-        [b[g, t * per_register + 4 * per_register * r + p] for r in range(8 * k // 32 // per_register) for p in range(per_register)]
-        for g in range(8) for t in range(4)
+        [
+            b[g, t * per_register + 4 * per_register * r + p]
+            for r in range(8 * k // 32 // per_register)
+            for p in range(per_register)
+        ]
+        for g in range(8)
+        for t in range(4)
     ]
     given_a, given_b = np.array(lane_a, a.dtype), np.array(lane_b, b.dtype)
     c = np.arange(128, dtype=np.int32 if kind in ("s8", "u8") else np.float32).reshape(32, 4)
@@ -89,8 +105,13 @@ def test_fragments(shape, types, kind, k):
     loads = [f"ld.global.b32 %a{i}, [%w0+{4 * i}];" for i in range(registers_a)]
     loads += [f"ld.global.b32 %b{i}, [%w1+{4 * i}];" for i in range(registers_b)]
     ptx = _FRAGMENT.format(
-        a_bytes=given_a.nbytes // 32, b_bytes=given_b.nbytes // 32, loads="\n".join(loads), shape=shape, types=types,
-        a=_names("a", registers_a), b=_names("b", registers_b),
+        a_bytes=given_a.nbytes // 32,
+        b_bytes=given_b.nbytes // 32,
+        loads="\n".join(loads),
+        shape=shape,
+        types=types,
+        a=_names("a", registers_a),
+        b=_names("b", registers_b),
     )
     emulator.load(ptx).launch("fragment", 1, 32, [given_a, given_b, c])
     product = x @ y.T
@@ -99,7 +120,8 @@ def test_fragments(shape, types, kind, k):
 
 
 def test_transposed_and_stored_matrices(cuda):
-    module = cuda("""
+    module = cuda(
+        """
         extern "C" __global__ void turn(const unsigned short* from, unsigned short* to) {
             __shared__ __align__(16) unsigned short in[64], out[64];
             in[threadIdx.x] = from[threadIdx.x];
@@ -113,7 +135,9 @@ def test_transposed_and_stored_matrices(cuda):
             to[threadIdx.x] = out[threadIdx.x];
             to[threadIdx.x + 32] = out[threadIdx.x + 32];
         }
-    """, "90a")
+    """,
+        "90a",
+    )
     a, b = np.arange(64, dtype=np.uint16).reshape(8, 8), np.zeros((8, 8), np.uint16)
     module.launch("turn", 1, 32, [a, b])
     np.testing.assert_array_equal(b, a.T)

@@ -76,7 +76,12 @@ def test_vectors_structs_and_variables(module):
     module.launch("vectors", 1, 32, [a, b])
     np.testing.assert_array_equal(b, a.reshape(16, 2, 4)[:, ::-1].reshape(32, 4))
     out = np.zeros(9)
-    options = np.zeros(1, np.dtype({"names": ["scale", "bias", "limits"], "formats": ["f8", "i1", ("i2", 3)], "offsets": [0, 8, 10], "itemsize": 16}))
+    options = np.zeros(
+        1,
+        np.dtype(
+            {"names": ["scale", "bias", "limits"], "formats": ["f8", "i1", ("i2", 3)], "offsets": [0, 8, 10], "itemsize": 16}
+        ),
+    )
     options["scale"], options["bias"], options["limits"] = 0.5, -2, [10, 20, -30]
     module.launch("structs", 1, 9, [options.tobytes(), out])
     np.testing.assert_array_equal(out, 0.5 * np.arange(9) - 2 + np.tile([10, 20, -30], 3))
@@ -119,7 +124,9 @@ def test_generic_addresses(module):
 
 def test_accesses_outside_of_buffers(module):
     a, b = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
-    with pytest.raises(emulator.EmulationError, match=r"(?s)reads 4 bytes .* 256 bytes into argument 0, 256 bytes.*thread 63.*kernel.cu:5"):
+    with pytest.raises(
+        emulator.EmulationError, match=r"(?s)reads 4 bytes .* 256 bytes into argument 0, 256 bytes.*thread 63.*kernel.cu:5"
+    ):
         module.launch("copy", 1, 64, [a[:64], b, 64, 1])
     with pytest.raises(emulator.EmulationError, match=r"reads 4 bytes .* 4 bytes before argument 0"):
         module.launch("copy", 1, 64, [a, b, 64, -1])

@@ -51,18 +51,27 @@ def _run(image, types, kind, columns, a, b, flags, given=None, from_registers=No
     count = columns // 2
     results = np.zeros((128, count), _RESULTS[kind]) if given is None else given
     registers = [f"%d{i}" for i in range(count)]
-    module = emulator.load(_PTX.format(
-        results=count, result_bytes=4 * count, shape=f"m64n{columns}k{depth}", types=types, registers=", ".join(registers), flags=flags,
-        a="%w3" if from_registers is None else "{%a0, %a1, %a2, %a3}",
-        loads="\n".join(f"ld.global.b32 {register}, [%w2+{4 * i}];" for i, register in enumerate(registers)),
-        stores="\n".join(f"st.global.b32 [%w2+{4 * i}], {register};" for i, register in enumerate(registers)),
-    ))
+    module = emulator.load(
+        _PTX.format(
+            results=count,
+            result_bytes=4 * count,
+            shape=f"m64n{columns}k{depth}",
+            types=types,
+            registers=", ".join(registers),
+            flags=flags,
+            a="%w3" if from_registers is None else "{%a0, %a1, %a2, %a3}",
+            loads="\n".join(f"ld.global.b32 {register}, [%w2+{4 * i}];" for i, register in enumerate(registers)),
+            stores="\n".join(f"st.global.b32 [%w2+{4 * i}], {register};" for i, register in enumerate(registers)),
+        )
+    )
     fragments = np.zeros((128, 4), np.uint32) if from_registers is None else from_registers
     module.launch("product", 1, 128, [image, image.nbytes, fragments, results, a, b], shared_bytes=image.nbytes)
     found = np.zeros((64, columns), results.dtype)
     for thread in range(128):
         for i in range(count):
-            found[thread // 32 * 16 + thread % 32 // 4 + i // 2 % 2 * 8, i // 4 * 8 + thread % 4 * 2 + i % 2] = results[thread, i]
+            found[thread // 32 * 16 + thread % 32 // 4 + i // 2 % 2 * 8, i // 4 * 8 + thread % 4 * 2 + i % 2] = results[
+                thread, i
+            ]
     return found
 
 
@@ -141,11 +150,24 @@ def test_rows_from_registers():
     (a, b), (x, y) = matrices("bf16", (64, 16), (64, 16))
     image = np.zeros(1 << 15, np.uint8)
     descriptor = _place(image, b, 0, 128, False, 16, 1024)
-    fragments = np.array([
-        [[a[w * 16 + g + 8 * (r % 2), 2 * t + 8 * (r // 2) + p] for r in range(4) for p in range(2)] for g in range(8) for t in range(4)]
-        for w in range(4)
-    ], np.uint16).reshape(128, 8).view(np.uint32)
-    found = _run(image, "f32.bf16.bf16", "bf16", 64, 0, descriptor, "0, 1, 1, 0", from_registers=np.ascontiguousarray(fragments))
+    fragments = (
+        np.array(
+            [
+                [
+                    [a[w * 16 + g + 8 * (r % 2), 2 * t + 8 * (r // 2) + p] for r in range(4) for p in range(2)]
+                    for g in range(8)
+                    for t in range(4)
+                ]
+                for w in range(4)
+            ],
+            np.uint16,
+        )
+        .reshape(128, 8)
+        .view(np.uint32)
+    )
+    found = _run(
+        image, "f32.bf16.bf16", "bf16", 64, 0, descriptor, "0, 1, 1, 0", from_registers=np.ascontiguousarray(fragments)
+    )
     np.testing.assert_array_equal(found, x @ y.T)
 
 
@@ -161,10 +183,13 @@ def test_patterns_that_start_off_their_boundary():
     np.testing.assert_array_equal(_run(image, "f32.f16.f16", "f16", 16, first, second, "0, 1, 1, 0, 0"), x @ y.T)
 
 
-@pytest.mark.parametrize(("instruction", "message"), [
-    ("wgmma.mma_async.sync.aligned.m64n12k16.f32.f16.f16", "no such shape"),
-    ("wgmma.mma_async.sync.aligned.m64n8k32.f32.f16.f16", "not emulated"),
-])
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        ("wgmma.mma_async.sync.aligned.m64n12k16.f32.f16.f16", "no such shape"),
+        ("wgmma.mma_async.sync.aligned.m64n8k32.f32.f16.f16", "not emulated"),
+    ],
+)
 def test_shapes_that_there_are_not(instruction, message):
     ptx = f"""
     .version 8.0

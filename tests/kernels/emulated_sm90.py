@@ -30,7 +30,11 @@ class EmulatedSm90Operations(PlainOperations):
 
     def __init__(self, root: Path = _ROOT, **options) -> None:
         cuda = root / "csrc" / "cuda"
-        sources = [Path(__file__).with_name("emulated_sm90.cpp"), cuda / "maxsim_scan_sm90.cu", *sorted((cuda / "sm90").glob("*.cu"))]
+        sources = [
+            Path(__file__).with_name("emulated_sm90.cpp"),
+            cuda / "maxsim_scan_sm90.cu",
+            *sorted((cuda / "sm90").glob("*.cu")),
+        ]
         self._code = HostCode("sm90", sources, include=[root / "csrc" / "include", cuda], architectures=["90a"])
         self._options = options
         self._library = self._code.library()
@@ -49,15 +53,17 @@ class EmulatedSm90Operations(PlainOperations):
         reached += [_array(one) for one in (allow, scores, *([] if hits is None else _tensors(hits))) if one is not None]
         with self._code.device("90a", [one for one in reached if one.size], **self._options):
             _checked(self._library.make_boxes(levels, r_c, ctypes.c_void_p(memory.ctypes.data), boxes))
-            _checked(self._library.scan(
-                _numbers(_table(table)),
-                _numbers([*map(_address, (queries.codes, queries.scales, queries.lengths)), *queries.codes.shape[:2]]),
-                r_c,
-                _numbers([_address(runs), len(runs), size]),
-                ctypes.c_void_p(_address(allow)),
-                _numbers(_output(scores, hits)),
-                boxes,
-            ))
+            _checked(
+                self._library.scan(
+                    _numbers(_table(table)),
+                    _numbers([*map(_address, (queries.codes, queries.scales, queries.lengths)), *queries.codes.shape[:2]]),
+                    r_c,
+                    _numbers([_address(runs), len(runs), size]),
+                    ctypes.c_void_p(_address(allow)),
+                    _numbers(_output(scores, hits)),
+                    boxes,
+                )
+            )
 
 
 def _checked(error: bytes | None) -> None:
@@ -76,7 +82,16 @@ def _levels(table: DeviceTable) -> tuple[ctypes.Array, list[NDArray]]:
 
 
 def _table(table: DeviceTable) -> list[int]:
-    tensors = (table.codes, table.scales, table.first_rows, table.lengths, table.starts, table.widths, table.token_levels, table.places)
+    tensors = (
+        table.codes,
+        table.scales,
+        table.first_rows,
+        table.lengths,
+        table.starts,
+        table.widths,
+        table.token_levels,
+        table.places,
+    )
     numbers = [len(table.segment_rows), len(table.shape[0]), table.tokens, table.dim, table.rows]
     return [*map(_address, tensors), *numbers, _CODECS.index(table.codec), table.full]
 
