@@ -68,8 +68,8 @@ class CudaOperations:
         return best
 
     def encode(self, codec: str, tokens: Tensor, codes: Tensor, scales: Tensor | None) -> None:
-        """Encode float32 tokens [..., d] into ``codes`` [..., d] and, for int8, ``scales`` float32 [...], all contiguous; bit for
-        bit what the numpy codecs give."""
+        """Encode float32 tokens [..., d] into ``codes`` [..., d] and, for int8, ``scales`` float32 [...], all contiguous; bit
+        for bit what the numpy codecs give."""
         dim = tokens.shape[-1]
         where = (_address(codes), _address(scales), queue_of(tokens))
         _native.core.cuda_encode(codec, _address(tokens), tokens.numel() // dim, dim, *where)
