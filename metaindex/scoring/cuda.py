@@ -60,11 +60,12 @@ class CudaOperations:
     def topk(self, keys: Tensor, counts: Tensor, k: int) -> Tensor:
         import torch
 
-        best = torch.empty((len(keys), k), dtype=torch.int64, device=keys.device)
-        nbytes = _native.core.cuda_topk_scratch_bytes(*keys.shape, k)
+        batch, columns = keys.shape
+        best = torch.empty((batch, k), dtype=torch.int64, device=keys.device)
+        nbytes = _native.core.cuda_topk_scratch_bytes(batch, columns, k)
         scratch = torch.empty(nbytes, dtype=torch.uint8, device=keys.device)
         where = (_address(scratch), _address(best), queue_of(keys))
-        _native.core.cuda_topk(_address(keys), _address(counts), *keys.shape, k, *where)
+        _native.core.cuda_topk(_address(keys), _address(counts), batch, columns, k, *where)
         return best
 
     def encode(self, codec: str, tokens: Tensor, codes: Tensor, scales: Tensor | None) -> None:
