@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc kernels -type f)
 
-.PHONY: demo test lint cpp-test tsan triton-check wheel-test bench clean
+.PHONY: demo test lint cpp-test tsan cuda-check triton-check wheel-test bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -50,6 +50,10 @@ tsan: $(VENV)/linters
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/tsan --parallel 2 --target metaindex_threads_tests
 	$(BIN)/ctest --test-dir build/tsan --tests-regex threads --output-on-failure
+
+# CUDA files compile for GPUs that need not be here, without spills, and their kernels take what they are known to take.
+cuda-check: $(VENV)/installed
+	$(BIN)/python -m tests.kernels.compile_cuda
 
 # Triton's kernels compile for GPUs that need not be here, without spills where it counts, and take what they are known to take.
 triton-check: $(VENV)/installed
