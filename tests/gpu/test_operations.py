@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaindex.codecs import codec
+from metaindex.codecs import CODECS, codec
 from metaindex.device import encode, keys
 from metaindex.device.operations import DeviceQueries, Hits
 from metaindex.device.residency import Residency
@@ -52,6 +52,13 @@ SHAPES = {
     "odd and wide": Shape(_RAGGED[:100], (16,), 250),
     "more tokens than a tile": Shape((150, 130, 128, 70, 64, 1) * 5, (140, 129, 64, 1), 40, budgets=(65,)),
 }
+
+
+# Those that differ most have every codec, the others one of each kind of product: compiling Triton's kernels takes the time.
+_CODECS = dict.fromkeys(("one query", "a batch", "ragged"), tuple(CODECS))
+every_shape = pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in SHAPES for kind in _CODECS.get(name, ("bfloat16", "int8"))]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +125,8 @@ def on_device(case: Case) -> tuple[Any, DeviceQueries]:
 
 
 @every_backend
-@every_codec
-@pytest.mark.parametrize("name", SHAPES)
-def test_maxsim_scan(backend, kind, name):
+@every_shape
+def test_maxsim_scan(backend, name, kind):
     operations = scorer(backend).operations
     for case in cases(name, kind):
         table, queries = on_device(case)
@@ -142,9 +148,8 @@ def test_maxsim_scan(backend, kind, name):
 
 
 @every_backend
-@every_codec
-@pytest.mark.parametrize("name", SHAPES)
-def test_maxsim_gather(backend, kind, name):
+@every_shape
+def test_maxsim_gather(backend, name, kind):
     operations = scorer(backend).operations
     for case in cases(name, kind):
         table, queries = on_device(case)
