@@ -19,9 +19,9 @@ HEAD = """# Backends
 What runs where. Made by `python docs/make_backends.py` from the verdicts that the automatic choice, errors and skipped
 tests read too; `metaindex doctor` shows those of your machine.
 
-`search(scorer="auto")` takes the first scorer that can, on an index that works on a GPU those of the last table before those of the
-first. Of the instruction sets the C++ scorer takes the last that says yes for the codec; tests and benchmarks pin each of them. Every
-one is held to the reference scorer by tests/contract.
+`search(scorer="auto")` takes the first scorer that can: on an index that works on a GPU those of the last table before those of
+the first. Of the instruction sets the C++ scorer takes the last that says yes for the codec; tests and benchmarks pin each of
+them. Every one is held to the reference scorer by tests/contract.
 
 """
 
@@ -35,9 +35,9 @@ codecs, any d and any budget on NVIDIA GPUs of compute capability 8.0 and above,
 | cuda | a metaindex that was built where there was nvcc | sm_80, sm_90a, sm_100: `make cuda-check` |
 | triton | Triton 3.6 or later | sm_80, sm_90, sm_100: `make triton-check` |
 
-Where there is no GPU, tests/kernels runs the CUDA kernels on an emulator and, as tests/contract does, the Triton kernels under Triton's
-interpreter. Where there is one, `python -m pytest -m gpu` runs tests/gpu and tests/contract on it, and `python -m benchmarks.gpu`
-measures as well (benchmarks/README.md).
+Where there is no GPU, tests/kernels runs the CUDA kernels on an emulator and, as tests/contract does, the Triton kernels under
+Triton's interpreter. Where there is one, `python -m pytest -m gpu` runs tests/gpu and tests/contract on it, and
+`python -m benchmarks.gpu` measures as well (benchmarks/README.md).
 """
 
 
