@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc kernels -type f)
 
-.PHONY: demo test lint cpp-test tsan triton-check wheel-test bench clean
+.PHONY: demo test lint cpp-test tsan cuda-check triton-check wheel-test bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -33,9 +33,9 @@ test: $(VENV)/installed
 lint: $(VENV)/linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find csrc benchmarks tests -name '*.[ch]pp' -print0 | xargs -0 $(BIN)/clang-format --dry-run --Werror
+	find csrc benchmarks tests \( -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' \) -print0 | xargs -0 $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest metaindex._core
+	$(BIN)/python -m mypy.stubtest metaindex._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/lint-imports
 
 cpp-test: $(VENV)/linters
@@ -50,6 +50,10 @@ tsan: $(VENV)/linters
 		-DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/tsan --parallel 2 --target metaindex_threads_tests
 	$(BIN)/ctest --test-dir build/tsan --tests-regex threads --output-on-failure
+
+# CUDA files compile for GPUs that need not be here, without spills, and their kernels take what they are known to take.
+cuda-check: $(VENV)/installed
+	$(BIN)/python -m tests.kernels.compile_cuda
 
 # Triton's kernels compile for GPUs that need not be here, without spills where it counts, and take what they are known to take.
 triton-check: $(VENV)/installed

@@ -95,6 +95,14 @@ def _no_sanitizer() -> str | None:
     return None if sanitizer() else "compute-sanitizer is neither on the PATH nor in /usr/local/cuda/bin"
 
 
+# Triton's apart, since most of their time goes into compiling.
+_TESTS = (
+    ("gpu-tests", "the facade and the operations on a GPU, by CUDA", 200, "tests/gpu", "-m", "gpu", "-k", "not triton"),
+    ("gpu-tests-triton", "the same by Triton", 400, "tests/gpu", "-m", "gpu", "-k", "triton"),
+    ("contract-tests", "CPU scorers against the reference", 200, "tests/contract", "-m", "not gpu"),
+    ("contract-tests-cuda", "CUDA against the reference", 200, "tests/contract", "-m", "gpu", "-k", "cuda"),
+    ("contract-tests-triton", "Triton against the reference", 400, "tests/contract", "-m", "gpu", "-k", "triton"),
+)
 _TOOLS = {
     "memcheck": "reads and writes out of bounds",
     "racecheck": "races in shared memory",
@@ -121,8 +129,10 @@ STEPS: tuple[Step, ...] = (
     Step(
         "entries", "every kernel entry once, against the reference", _module("entries"), 240, judge=by_rows, environment=_CACHE
     ),
-    Step("gpu-tests", "pytest -m gpu", _pytest("tests", "-m", "gpu"), 300, judge=by_tests, dry=False, environment=_CACHE),
-    Step("contract-tests", "every scorer against the reference", _pytest("tests/contract"), 240, judge=by_tests, dry=False),
+    *(
+        Step(name, about, _pytest(*arguments), expects, judge=by_tests, dry=False, environment=_CACHE)
+        for name, about, expects, *arguments in _TESTS
+    ),
     *(
         Step(
             tool,

@@ -34,8 +34,8 @@ __device__ __forceinline__ uint4 load_piece(const unsigned char* from, int bytes
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// The same into shared memory where the width is below 16: by copies that go on behind the thread's back, but for widths below 4.
-// `from` is some address even where `bytes` is 0.
+// The same into shared memory where the width is below 16: by copies that go on behind the thread's back, but for widths
+// below 4. `from` is some address even where `bytes` is 0.
 __device__ __forceinline__ void start_narrow_piece(unsigned char* to, const unsigned char* from, int bytes, int width) {
     if (width == 8) {
 #pragma unroll

@@ -6,7 +6,7 @@
 
 #include "launch.hpp"
 
-#define METAINDEX_DECLARE_CODEC(codec)                                                                              \
+#define METAINDEX_DECLARE_CODEC(codec)                                                                                 \
     extern "C" __global__ void metaindex_maxsim_stream_##codec##_2(const __grid_constant__ metaindex::device::MaxSim); \
     extern "C" __global__ void metaindex_maxsim_stream_##codec##_4(const __grid_constant__ metaindex::device::MaxSim); \
     extern "C" __global__ void metaindex_maxsim_tile_##codec(const __grid_constant__ metaindex::device::MaxSim);
@@ -24,8 +24,8 @@ extern "C" __global__ void metaindex_topk_start(const __grid_constant__ metainde
 extern "C" __global__ void metaindex_topk_count(const __grid_constant__ metaindex::device::TopK, const __grid_constant__ int);
 extern "C" __global__ void metaindex_topk_collect(const __grid_constant__ metaindex::device::TopK);
 extern "C" __global__ void metaindex_topk_sort(const __grid_constant__ metaindex::device::TopK);
-extern "C" __global__ void metaindex_topk_merge(const __grid_constant__ metaindex::device::TopK, const __grid_constant__ int64_t,
-                                                const __grid_constant__ int);
+extern "C" __global__ void metaindex_topk_merge(const __grid_constant__ metaindex::device::TopK,
+                                                const __grid_constant__ int64_t, const __grid_constant__ int);
 extern "C" __global__ void metaindex_encode_float16(const __grid_constant__ metaindex::device::Encode);
 extern "C" __global__ void metaindex_encode_bfloat16(const __grid_constant__ metaindex::device::Encode);
 extern "C" __global__ void metaindex_encode_int8(const __grid_constant__ metaindex::device::Encode);
@@ -54,11 +54,12 @@ const void* of_codec(Codec codec, const void* float32, const void* float16, cons
     return nullptr;
 }
 
-#define METAINDEX_OF_CODEC(before, after)                                                                        \
+#define METAINDEX_OF_CODEC(before, after)                                                                                      \
     of_codec(launch.codec, address(before##float32##after), address(before##float16##after), address(before##bfloat16##after), \
              address(before##int8##after))
-#define METAINDEX_OF_MATRIX_CODEC(before, after)                                                                         \
-    of_codec(launch.codec, nullptr, address(before##float16##after), address(before##bfloat16##after), address(before##int8##after))
+#define METAINDEX_OF_MATRIX_CODEC(before, after)                                                       \
+    of_codec(launch.codec, nullptr, address(before##float16##after), address(before##bfloat16##after), \
+             address(before##int8##after))
 
 const void* kernel_of(const Launch& launch) {
     switch (launch.kernel) {

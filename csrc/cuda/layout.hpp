@@ -45,11 +45,11 @@ struct TileLayout {
     int32_t document_segment[kTileRows];
     int32_t document_tokens[kTileRows];
     // Of the products.
-    float factor[kRing][kTileRows];           // of a row's products in a step; negative: the row counts for nothing
-    float weight[kRing][kTileBlockColumns];   // of a column in a pass
-    int64_t target[kRing][kTileRows];         // of a document in a pass; -1: it is not wanted
-    int64_t query[kRing];                     // the first of a pass
-    float total[2][kTileRows];                // of a document with the one query of a group, over the passes so far
+    float factor[kRing][kTileRows];          // of a row's products in a step; negative: the row counts for nothing
+    float weight[kRing][kTileBlockColumns];  // of a column in a pass
+    int64_t target[kRing][kTileRows];        // of a document in a pass; -1: it is not wanted
+    int64_t query[kRing];                    // the first of a pass
+    float total[2][kTileRows];               // of a document with the one query of a group, over the passes so far
 };
 
 static_assert(TileLayout::kRing >= TileLayout::kStages, "what a stage needs stays until its scores are out");

@@ -1,9 +1,9 @@
 // MaxSim for many query tokens, which is bound by arithmetic: tiles of 128 document tokens by 128 query tokens.
 //
-// A block of four warps, two by two, each multiplying 64 rows by 64 columns, reads a tile's documents and columns through a ring
-// of stages that all its threads fill, three stages ahead and on over the ends of tiles. The maximum over a document's tokens
-// stays in the registers of the thread that holds its row, the sum over a query's tokens crosses four threads, and nothing but
-// scores or hits leaves the block. What follows comes after ptx.cuh.
+// A block of four warps, two by two, each multiplying 64 rows by 64 columns, reads a tile's documents and columns through a
+// ring of stages that all its threads fill, three stages ahead and on over the ends of tiles. The maximum over a document's
+// tokens stays in the registers of the thread that holds its row, the sum over a query's tokens crosses four threads, and
+// nothing but scores or hits leaves the block. What follows comes after ptx.cuh.
 #pragma once
 
 #include "tile_copies.cuh"
@@ -105,8 +105,8 @@ class TileBlock {
         }
     }
 
-    __device__ __forceinline__ void add_maxima(float (&sums)[kTileStrips], const float (&factor)[kTileStrips], int tile, int side,
-                                               float weight) {
+    __device__ __forceinline__ void add_maxima(float (&sums)[kTileStrips], const float (&factor)[kTileStrips], int tile,
+                                               int side, float weight) {
         float values[kTileStrips];
 #pragma unroll
         for (int j = 0; j < kTileStrips; ++j) {

@@ -17,8 +17,8 @@ int32_t widest_copy(int32_t row_bytes, const void* queries) {
 MaxSimLaunch plan_maxsim(const Table& table, const Queries& queries, int32_t r_c, const Documents& documents,
                          const uint8_t* allow, const Output& output, const Card& card) {
     r_c = std::min(r_c, table.tokens);
-    const TileChoice choice = choose_tile(
-        {table.codec, table.dim, queries.batch, queries.tokens, r_c, documents.count, documents.own_lists}, card);
+    const TileChoice choice =
+        choose_tile({table.codec, table.dim, queries.batch, queries.tokens, r_c, documents.count, documents.own_lists}, card);
     const auto row_bytes = static_cast<int32_t>(table.dim * itemsize(table.codec));
     MaxSim p{};
     p.table = table;

@@ -12,7 +12,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 }
 
 // Copies that go on behind the thread's back. Of 16, 8 or 4 bytes the first `bytes` are read, the others become zeros; with
-// none nothing is read. Past the L1, and with all of a line of 128 or 256 bytes into the L2: the next chunks of a row are there.
+// none nothing is read. Past the L1, and with all of a line of 128 or 256 bytes into the L2: the next chunks of a row are
+// there.
 __device__ __forceinline__ void copy_16(void* to, const void* from, int bytes, bool long_lines) {
     const auto source = __cvta_generic_to_global(from);
     if (long_lines) {

@@ -9,9 +9,7 @@ namespace metaindex::device {
 
 // Keys as unsigned numbers of the same order. That of kMissing is 0.
 METAINDEX_HOST_DEVICE constexpr uint64_t ordinal_of(int64_t key) { return static_cast<uint64_t>(key) ^ (uint64_t{1} << 63); }
-METAINDEX_HOST_DEVICE constexpr int64_t key_of(uint64_t ordinal) {
-    return static_cast<int64_t>(ordinal ^ (uint64_t{1} << 63));
-}
+METAINDEX_HOST_DEVICE constexpr int64_t key_of(uint64_t ordinal) { return static_cast<int64_t>(ordinal ^ (uint64_t{1} << 63)); }
 
 inline constexpr int kDigitBits = 8;
 inline constexpr int kBins = 1 << kDigitBits;
@@ -44,8 +42,8 @@ struct Selection {
     }
 };
 
-// A step of a bitonic sort: which two places `pair` compares, and whether the larger one comes first. `run` doubles from 2 to the
-// number of places, and in each run `step` halves from run / 2 to 1.
+// A step of a bitonic sort: which two places `pair` compares, and whether the larger one comes first. `run` doubles from 2 to
+// the number of places, and in each run `step` halves from run / 2 to 1.
 struct Exchange {
     int low, high;
     bool falling;
@@ -70,8 +68,8 @@ METAINDEX_HOST_DEVICE inline int64_t merge_split(const uint64_t* first, int64_t 
     return low;
 }
 
-// Where what topk needs besides its answer lies: for each query the state of its selection, its histograms, and two buffers of k
-// ordinals that runs are sorted and merged in.
+// Where what topk needs besides its answer lies: for each query the state of its selection, its histograms, and two buffers of
+// k ordinals that runs are sorted and merged in.
 struct SelectionScratch {
     struct State {
         Selection selections[kDigits + 1];  // after so many digits

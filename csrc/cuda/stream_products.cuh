@@ -94,7 +94,7 @@ class FloatStream {
         for (int j = 0; j < 4; ++j) {
 #pragma unroll
             for (int n = 0; n < kTiles; ++n) {
-                const float(&part)[kTiles * kTileColumns] = parts_[j];
+                const float (&part)[kTiles * kTileColumns] = parts_[j];
                 float half[4];
 #pragma unroll
                 for (int c = 0; c < 4; ++c) {

@@ -8,8 +8,8 @@
 namespace metaindex::device {
 namespace {
 
-constexpr int32_t kRegisters = 64 * 1024;   // of a multiprocessor
-constexpr int32_t kBlockReserve = 1024;     // bytes of shared memory that each block costs besides its own
+constexpr int32_t kRegisters = 64 * 1024;            // of a multiprocessor
+constexpr int32_t kBlockReserve = 1024;              // bytes of shared memory that each block costs besides its own
 constexpr int32_t kThreadsPerMultiprocessor = 1536;  // the least of the architectures served
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -36,13 +36,14 @@ bool fit_stream(const MaxSimShape& shape, const Card& card, TileChoice& choice) 
     for (const int32_t warps : {kStreamMostWarps, kStreamMostWarps / 2}) {
         const StreamLayout layout = StreamLayout::of(stream_parameters(shape, choice), warps);
         if (layout.bytes > card.shared_bytes) continue;
-        const int32_t blocks =
-            resident_blocks(card, 32 * warps, stream_registers(shape.codec, choice.kernel_tiles), static_cast<int32_t>(layout.bytes));
+        const int32_t blocks = resident_blocks(card, 32 * warps, stream_registers(shape.codec, choice.kernel_tiles),
+                                               static_cast<int32_t>(layout.bytes));
         if (blocks * warps <= most) continue;  // of equal ones the fewer blocks: each loads the queries
         most = blocks * warps;
         choice.warps = warps;
         choice.shared_bytes = static_cast<int32_t>(layout.bytes);
-        choice.blocks = static_cast<int32_t>(std::max<int64_t>(1, int64_t{blocks} * card.multiprocessors / choice.column_blocks));
+        choice.blocks =
+            static_cast<int32_t>(std::max<int64_t>(1, int64_t{blocks} * card.multiprocessors / choice.column_blocks));
     }
     return most > 0;
 }
@@ -105,7 +106,8 @@ void choose_tiles(const MaxSimShape& shape, const Card& card, TileChoice& choice
     choice.query_tiles = columns.query_tiles;
     choice.passes = columns.passes;
     choice.groups = static_cast<int32_t>(std::min<int64_t>(2, ceil_div(together, columns.queries)));
-    choice.column_blocks = static_cast<int32_t>(shape.own_lists ? shape.batch : ceil_div(shape.batch, choice.groups * columns.queries));
+    choice.column_blocks =
+        static_cast<int32_t>(shape.own_lists ? shape.batch : ceil_div(shape.batch, choice.groups * columns.queries));
     // Eight rows of a thread are eight tokens of one document, or fewer of more where a document has no more than four.
     choice.token_bits = shape.r_c > 4 ? 3 : shape.r_c > 2 ? 2 : shape.r_c > 1 ? 1 : 0;
     choice.document_bits = 6 - choice.token_bits;

@@ -105,7 +105,8 @@ class TileCopies {
     __device__ __forceinline__ void find_work() {
         for (; work_ < works(); next_work()) {
             if (thread_ < documents()) {
-                                const Document document = find_document(p_, p_.documents.own_lists ? columns_ : 0, tile_ * documents() + thread_);
+                const Document document =
+                    find_document(p_, p_.documents.own_lists ? columns_ : 0, tile_ * documents() + thread_);
                 shared_.document_segment[thread_] = document.segment;
                 shared_.document_row[thread_] = document.local;
                 shared_.document_tokens[thread_] = document.tokens;

@@ -160,7 +160,8 @@ extern "C" __global__ void __launch_bounds__(kTopKThreads) metaindex_topk_collec
     }
     // Where there are not k, missing ones; where more are equal to the least, as many as are wanted.
     const int64_t first_repeat = count <= p.k ? count : p.k - selection.repeats();
-    for (int64_t i = first_repeat + int64_t{blockIdx.x} * kTopKThreads + thread; i < p.k; i += int64_t{gridDim.x} * kTopKThreads) {
+    for (int64_t i = first_repeat + int64_t{blockIdx.x} * kTopKThreads + thread; i < p.k;
+         i += int64_t{gridDim.x} * kTopKThreads) {
         target[i] = count <= p.k ? 0 : selection.least;
     }
 }
@@ -170,7 +171,8 @@ extern "C" __global__ void __launch_bounds__(kTopKThreads) metaindex_topk_sort(c
     __shared__ uint64_t sorted[kSortedRun];
     uint64_t* buffer = SelectionScratch::buffer(p.scratch, p.batch, p.k, blockIdx.y, 0);
     const int64_t begin = int64_t{blockIdx.x} * kSortedRun, count = min(int64_t{kSortedRun}, p.k - begin);
-    for (int i = static_cast<int>(threadIdx.x); i < kSortedRun; i += kTopKThreads) sorted[i] = i < count ? buffer[begin + i] : 0;
+    for (int i = static_cast<int>(threadIdx.x); i < kSortedRun; i += kTopKThreads)
+        sorted[i] = i < count ? buffer[begin + i] : 0;
     __syncthreads();
     sort_falling(sorted, kSortedRun);
     const bool last = gridDim.x == 1;
@@ -183,10 +185,11 @@ extern "C" __global__ void __launch_bounds__(kTopKThreads) metaindex_topk_sort(c
     }
 }
 
-// Grid: tiles x batch. Merges every two runs of `run` ordinals of one buffer into the other, or, where that leaves one, into the
-// answer. A block merges kMergeThreads * kMergeItems places.
+// Grid: tiles x batch. Merges every two runs of `run` ordinals of one buffer into the other, or, where that leaves one, into
+// the answer. A block merges kMergeThreads * kMergeItems places.
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
-    metaindex_topk_merge(const __grid_constant__ TopK p, const __grid_constant__ int64_t run, const __grid_constant__ int from) {
+    metaindex_topk_merge(const __grid_constant__ TopK p, const __grid_constant__ int64_t run,
+                         const __grid_constant__ int from) {
     constexpr int kTile = kMergeThreads * kMergeItems;
     __shared__ uint64_t merged[kTile];
     __shared__ int64_t splits[2];

@@ -60,16 +60,17 @@ class CudaOperations:
     def topk(self, keys: Tensor, counts: Tensor, k: int) -> Tensor:
         import torch
 
-        best = torch.empty((len(keys), k), dtype=torch.int64, device=keys.device)
-        nbytes = _native.core.cuda_topk_scratch_bytes(*keys.shape, k)
+        batch, columns = keys.shape
+        best = torch.empty((batch, k), dtype=torch.int64, device=keys.device)
+        nbytes = _native.core.cuda_topk_scratch_bytes(batch, columns, k)
         scratch = torch.empty(nbytes, dtype=torch.uint8, device=keys.device)
         where = (_address(scratch), _address(best), queue_of(keys))
-        _native.core.cuda_topk(_address(keys), _address(counts), *keys.shape, k, *where)
+        _native.core.cuda_topk(_address(keys), _address(counts), batch, columns, k, *where)
         return best
 
     def encode(self, codec: str, tokens: Tensor, codes: Tensor, scales: Tensor | None) -> None:
-        """Encode float32 tokens [..., d] into ``codes`` [..., d] and, for int8, ``scales`` float32 [...], all contiguous; bit for
-        bit what the numpy codecs give."""
+        """Encode float32 tokens [..., d] into ``codes`` [..., d] and, for int8, ``scales`` float32 [...], all contiguous; bit
+        for bit what the numpy codecs give."""
         dim = tokens.shape[-1]
         where = (_address(codes), _address(scales), queue_of(tokens))
         _native.core.cuda_encode(codec, _address(tokens), tokens.numel() // dim, dim, *where)

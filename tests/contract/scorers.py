@@ -32,7 +32,11 @@ PAIRS = [(scorer, codec) for scorer in SCORERS for codec in CODECS if codec in S
 # Scorers whose kernels are interpreted, at some milliseconds per program and with no threads to tell apart.
 INTERPRETED = {"triton"} if _DEVICE.type == "cpu" else set()
 
-every_scorer = pytest.mark.parametrize(("scorer", "codec"), PAIRS)
+ON_GPU = [name for name in SCORERS if name.startswith(("triton", "cuda"))] if _DEVICE.type == "cuda" else []
+
+every_scorer = pytest.mark.parametrize(
+    ("scorer", "codec"), [pytest.param(*pair, marks=[pytest.mark.gpu] if pair[0] in ON_GPU else []) for pair in PAIRS]
+)
 
 
 def answer(name: str, request: ScoreRequest) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

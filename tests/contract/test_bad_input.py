@@ -6,11 +6,12 @@ import pytest
 import metaindex
 from metaindex import MetaIndex, errors
 from metaindex.errors import DuplicateIdError, FilterError, NonFiniteError, PlanError, ShapeError, UnknownIdError
+from tests.contract.scorers import ON_GPU
 
 T, R, D = 8, 4, 16
 
 
-@pytest.fixture(params=["cpu", "reference"])
+@pytest.fixture(params=["cpu", "reference", *(pytest.param(name, marks=pytest.mark.gpu) for name in ON_GPU)])
 def scorer(request):
     return request.param
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ class Module:
             delivery: when bulk copies arrive: when nothing else can go on, at once, or at random moments.
             races: whether shared memory is searched for races, which takes most of the time.
             rows_over_copies: whether wgmma may read rows of A that a copy is writing, or begins to write before they are waited
-                for. What comes of those rows is poison. For kernels with fewer rows than wgmma's 64, whose tiles reach beyond them.
+                for. What comes of those rows is poison. For kernels with fewer rows than wgmma's 64, whose tiles reach beyond
+                them.
             limit: the most instructions that all warps may execute.
             resident: how many blocks run at the same time.
 
@@ -222,7 +224,7 @@ def _three(size: int | Sequence[int]) -> tuple[int, ...]:
 
 def _words_after(text: str, word: str) -> list[str]:
     words = text.split()
-    return [after for before, after in zip(words, words[1:]) if before.lstrip("(") == word and after[:1].isdigit()]
+    return [after for before, after in itertools.pairwise(words) if before.lstrip("(") == word and after[:1].isdigit()]
 
 
 def compile_cuda(source: str, folder: Path, architecture: str, *options: str) -> str:

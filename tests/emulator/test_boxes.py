@@ -13,8 +13,8 @@ _PTX = """
 .target sm_90a
 .address_size 64
 .extern .shared .align 1024 .b8 landing[];
-.visible .entry fetch(.param .align 64 .b8 map[128], .param .u64 out, .param .u32 x, .param .u32 y, .param .u32 z, .param .u32 bytes,
-    .param .u32 offset)
+.visible .entry fetch(.param .align 64 .b8 map[128], .param .u64 out, .param .u32 x, .param .u32 y, .param .u32 z,
+    .param .u32 bytes, .param .u32 offset)
 {{
 .shared .align 8 .b64 barrier;
 .reg .pred %p<4>; .reg .b32 %r<20>; .reg .b64 %w<6>;
@@ -119,23 +119,21 @@ def test_misuse_of_boxes():
     tensor = np.zeros((64, 64), np.uint16)
     with pytest.raises(emulator.EmulationError, match="multiple of 128 bytes"):
         _fetch(tensor, (8, 64), (0, 0), 128, offset=64)
+    three = emulator.load(_PTX.format(axes=3, coordinates="%r1, %r2, %r3"))
+    two = emulator.load(_PTX.format(axes=2, coordinates="%r1, %r2"))
+    box = TensorMap.of(tensor, (8, 64))
+    arguments = [box, np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0]
     with pytest.raises(emulator.EmulationError, match="a tensor of 2 axes is copied as one of 3"):
-        module = emulator.load(_PTX.format(axes=3, coordinates="%r1, %r2, %r3"))
-        module.launch(
-            "fetch", 1, 32, [TensorMap.of(tensor, (8, 64)), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024
-        )
+        three.launch("fetch", 1, 32, arguments, shared_bytes=1024)
     with pytest.raises(emulator.EmulationError, match="which no buffer holds"):
-        module = emulator.load(_PTX.format(axes=2, coordinates="%r1, %r2"))
-        module.launch(
-            "fetch", 1, 32, [TensorMap.of(tensor, (8, 64)), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024
-        )
+        two.launch("fetch", 1, 32, arguments, shared_bytes=1024)
     with pytest.raises(emulator.EmulationError, match="there is no tensor map"):
-        module.launch("fetch", 1, 32, [bytes(128), np.zeros(1024, np.uint8), 0, 0, 0, 1024, 0], shared_bytes=1024)
+        two.launch("fetch", 1, 32, [bytes(128), *arguments[1:]], shared_bytes=1024)
+    arguments = [box, np.zeros(2048, np.uint8), 0, 0, 0, 2048, 0]
     with pytest.raises(
-        emulator.EmulationError, match="deadlock.*(?s:.)*1024 bytes outstanding|-1024 bytes outstanding|ended while"
+        emulator.EmulationError, match=r"deadlock.*(?s:.)*1024 bytes outstanding|-1024 bytes outstanding|ended while"
     ):
-        args = [TensorMap.of(tensor, (8, 64)), np.zeros(2048, np.uint8), 0, 0, 0, 2048, 0]
-        module.launch("fetch", 1, 32, args, shared_bytes=2048, memory=[tensor])
+        two.launch("fetch", 1, 32, arguments, shared_bytes=2048, memory=[tensor])
 
 
 _STORE = """

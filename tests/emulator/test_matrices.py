@@ -77,7 +77,7 @@ def _names(letter: str, count: int) -> str:
     ],
 )
 def test_fragments(shape, types, kind, k):
-    """The layouts, written down once more: lane 4g + t holds rows g and g + 8 of A, column g of B and of C pairs of columns 2t."""
+    """The layouts, written down once more: lane 4g + t holds rows g and g + 8 of A, column g of B, of C pairs of columns 2t."""
     (a, b), (x, y) = matrices(kind, (16, k), (8, k))
     per_register = 4 // a.itemsize
     lane_a = [

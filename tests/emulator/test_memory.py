@@ -130,8 +130,8 @@ def test_accesses_outside_of_buffers(module):
         module.launch("copy", 1, 64, [a[:64], b, 64, 1])
     with pytest.raises(emulator.EmulationError, match=r"reads 4 bytes .* 4 bytes before argument 0"):
         module.launch("copy", 1, 64, [a, b, 64, -1])
+    b.flags.writeable = False
     with pytest.raises(emulator.EmulationError, match="writes argument 1, which is read-only"):
-        b.flags.writeable = False
         module.launch("copy", 1, 64, [a, b, 64, 0])
 
 

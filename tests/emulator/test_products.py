@@ -16,7 +16,8 @@ _PTX = """
 .target sm_90a
 .address_size 64
 .extern .shared .align 1024 .b8 all[];
-.visible .entry product(.param .u64 image, .param .u32 bytes, .param .u64 start, .param .u64 results, .param .u64 a, .param .u64 b)
+.visible .entry product(.param .u64 image, .param .u32 bytes, .param .u64 start, .param .u64 results, .param .u64 a,
+    .param .u64 b)
 {{
 .reg .pred %p<4>; .reg .b32 %r<9>; .reg .b64 %w<9>; .reg .b32 %d<{results}>; .reg .b32 %a<4>;
 mov.u32 %r0, %tid.x; ld.param.u64 %w0, [image]; ld.param.u32 %r1, [bytes]; mul.lo.u32 %r2, %r0, 16;

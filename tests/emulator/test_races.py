@@ -33,7 +33,9 @@ _ORDERED = {
     "a barrier": "data[i] = i; __syncthreads(); out[i] = data[127 - i];",
     "meeting of a warp": "data[i] = i; __syncwarp(); out[i] = data[i ^ 1];",
     "a shuffle": "data[i] = i; int x = __shfl_xor_sync(~0u, i, 1); out[i] = data[x];",
-    "a barrier of two warps": 'data[i] = i; asm volatile("bar.sync %0, 64;" ::"r"(1 + i / 64) : "memory"); out[i] = data[i ^ 32];',
+    "a barrier of two warps": """
+        data[i] = i; asm volatile("bar.sync %0, 64;" ::"r"(1 + i / 64) : "memory"); out[i] = data[i ^ 32];
+    """,
     "an mbarrier": """
         if (i == 0) init(&barrier, 64);
         __syncthreads();
@@ -62,7 +64,9 @@ _RACES = {
     "no barrier": "data[i] = i; out[i] = data[127 - i];",
     "no meeting of a warp": "data[i] = i; out[i] = data[i ^ 1];",
     "a meeting of other lanes": "data[i] = i; if (lane < 16) __syncwarp(0xFFFF); out[i] = data[i ^ 16];",
-    "another pair's barrier": 'data[i] = i; asm volatile("bar.sync %0, 64;" ::"r"(1 + i / 64) : "memory"); out[i] = data[i ^ 64];',
+    "another pair's barrier": """
+        data[i] = i; asm volatile("bar.sync %0, 64;" ::"r"(1 + i / 64) : "memory"); out[i] = data[i ^ 64];
+    """,
     "one barrier between rounds": """
         for (int round = 0; round < 3; ++round) { data[i] = round; __syncthreads(); out[i] = data[127 - i]; }
     """,
@@ -90,5 +94,5 @@ def test_no_race(cuda, name):
 def test_race(cuda, name):
     module = cuda(_KERNEL.format(body=_RACES[name]), "90a")
     for seed in range(4):
-        with pytest.raises(emulator.EmulationError, match="race: |there is no mbarrier"):
+        with pytest.raises(emulator.EmulationError, match=r"race: |there is no mbarrier"):
             module.launch("kernel", 1, 128, [np.zeros(128, np.int32)], seed=seed)

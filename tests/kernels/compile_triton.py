@@ -8,7 +8,6 @@ where something differs from the file; ``--update`` writes the file anew.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import re
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.kernels.resources import Resources
 
 RECORD = Path(__file__).with_name("triton_resources.json")
 CAPABILITIES = (80, 90, 100)
@@ -109,7 +110,7 @@ def compiled(one: Any, capability: int) -> dict[str, int]:
     _, signature, constexprs, attributes = one.kernel._pack_args(backend, options, bound, specialization, options)
     source = ASTSource(one.kernel, signature, constexprs, attributes)
     made = triton.compile(source, target=target, options=options)
-    return {"shared": made.metadata.shared, **_assembled(made.asm["ptx"], capability)}
+    return _assembled(made.asm["ptx"], capability) | {"shared": made.metadata.shared}
 
 
 def _assembled(ptx: str, capability: int) -> dict[str, int]:
@@ -157,40 +158,26 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help=f"write {RECORD.name} anew")
     parser.add_argument("--only", default="", metavar="NAME", help="cases whose name holds this")
     options = parser.parse_args()
+    if options.update and options.only:
+        parser.error("--update writes the whole table: leave --only out")
     if os.environ.pop("TRITON_INTERPRET", None):
         print("TRITON_INTERPRET is set aside: this compiles")
     import triton
 
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"triton": None, "kernels": {}}
-    comparable = record["triton"] == triton.__version__ and not options.update
+    table = Resources(RECORD, "triton", triton.__version__, update=options.update)
     wanted = [
         (case, capability) for capability in CAPABILITIES for case in cases() if options.only in f"sm_{capability} {case.name}"
     ]
     multiprocessing.get_context("forkserver").set_forkserver_preload(["triton", "torch", "metaindex.kernels.topk"])
-    failures, found = 0, {}
     with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         os.environ["TRITON_CACHE_DIR"] = cache
         for (case, capability), (takes, seconds) in zip(wanted, pool.map(lambda pair: _limited(*pair), wanted)):
             name = f"sm_{capability} {case.name}"
             if isinstance(takes, str):
-                print(f"FAILED {name}: {takes}", flush=True)
-                failures += 1
-                continue
-            found[name] = takes
-            wrong = []
-            if takes["spilled"] and case.hot:
-                wrong.append("a hot kernel spills")
-            if comparable and record["kernels"].get(name) != takes:
-                wrong.append(f"was {record['kernels'].get(name)}")
-            failures += bool(wrong)
-            numbers = f"{takes['registers']:4} registers {takes['shared']:7} shared {takes['spilled']:5} spilled"
-            print(f"{numbers} {seconds:5.1f} s  {name}", *(f"<- {what}" for what in wrong), flush=True)
-    if options.update:
-        RECORD.write_text(json.dumps({"triton": triton.__version__, "kernels": found}, indent=1, sort_keys=True) + "\n")
-    elif not comparable:
-        print(f"triton {triton.__version__} is not {record['triton']}, which {RECORD.name} was made with: not compared")
-    print(f"{len(wanted)} kernels, {failures} failures")
-    return 1 if failures else 0
+                table.fail(name, takes)
+            else:
+                table.add(name, takes, ["a hot kernel spills"] if takes["spilled"] and case.hot else [], f"{seconds:5.1f} s ")
+    return table.close(partial=bool(options.only))
 
 
 if __name__ == "__main__":

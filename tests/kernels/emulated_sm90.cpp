@@ -36,9 +36,9 @@ int32_t run_size(int32_t r_c) { return maxsim_scan_sm90_run_size(r_c); }
 
 // levels: codes, rows, starts, widths, segments, levels, dim, codec
 static sm90::LevelAddresses level_addresses(const int64_t* given) {
-    return {pointer<int64_t>(given[0]),         pointer<int64_t>(given[1]),      pointer<int32_t>(given[2]),
-            pointer<int32_t>(given[3]),         static_cast<int32_t>(given[4]), static_cast<int32_t>(given[5]),
-            static_cast<int32_t>(given[6]),     static_cast<Codec>(given[7])};
+    return {pointer<int64_t>(given[0]),     pointer<int64_t>(given[1]),     pointer<int32_t>(given[2]),
+            pointer<int32_t>(given[3]),     static_cast<int32_t>(given[4]), static_cast<int32_t>(given[5]),
+            static_cast<int32_t>(given[6]), static_cast<Codec>(given[7])};
 }
 
 int64_t boxes_bytes(const int64_t* levels, int32_t r_c) { return maxsim_scan_sm90_boxes_bytes(level_addresses(levels), r_c); }
@@ -52,9 +52,9 @@ const char* make_boxes(const int64_t* levels, int32_t r_c, void* memory, void* b
     });
 }
 
-// table: codes, scales, first_rows, lengths, starts, widths, token_levels, places, segments, levels, tokens, dim, rows, codec, full
-// queries: codes, scales, lengths, batch, tokens; runs: runs, count, size
-// output: scores, columns, keys, counts, thresholds, capacity
+// table: codes, scales, first_rows, lengths, starts, widths, token_levels, places, segments, levels, tokens, dim, rows, codec,
+// full queries: codes, scales, lengths, batch, tokens; runs: runs, count, size output: scores, columns, keys, counts,
+// thresholds, capacity
 const char* scan(const int64_t* t, const int64_t* q, int32_t r_c, const int64_t* runs, const void* allow, const int64_t* o,
                  const void* boxes) {
     return guarded([&] {
@@ -80,7 +80,8 @@ const char* scan(const int64_t* t, const int64_t* q, int32_t r_c, const int64_t*
         const Output output{reinterpret_cast<float*>(o[0]), o[1], hits};
         sm90::Boxes where;
         std::memcpy(&where, boxes, sizeof(where));
-        maxsim_scan_sm90(table, queries, r_c, {pointer<int32_t>(runs[0]), static_cast<int32_t>(runs[1]), static_cast<int32_t>(runs[2])},
+        maxsim_scan_sm90(table, queries, r_c,
+                         {pointer<int32_t>(runs[0]), static_cast<int32_t>(runs[1]), static_cast<int32_t>(runs[2])},
                          static_cast<const uint8_t*>(allow), output, where, nullptr);
     });
 }

@@ -10,7 +10,7 @@ namespace emulator {
 namespace {
 
 class Reader {
-   public:
+ public:
     Reader(const int64_t* numbers, const char* texts) : numbers_(numbers) {
         for (const char* end; (end = std::strchr(texts, '\n')) != nullptr; texts = end + 1) texts_.emplace_back(texts, end);
     }
@@ -19,7 +19,7 @@ class Reader {
     uint32_t natural() { return static_cast<uint32_t>(next()); }
     const std::string& text() { return texts_.at(static_cast<size_t>(next())); }
 
-   private:
+ private:
     const int64_t* numbers_;
     std::vector<std::string> texts_;
 };
@@ -76,8 +76,8 @@ struct EmulatorLaunch {
     int32_t delivery, races, rows_over_copies, resident;
     uint64_t seed, limit;
     int64_t buffers;
-    const int64_t* ranges;  // of each buffer: address, bytes, whether it may be written to
-    const char* names;      // of buffers, each with a line feed
+    const int64_t* ranges;                       // of each buffer: address, bytes, whether it may be written to
+    const char* names;                           // of buffers, each with a line feed
     uint64_t instructions, thread_instructions;  // results
 };
 

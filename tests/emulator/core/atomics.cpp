@@ -14,7 +14,8 @@ template <class T>
 T updated(int operation, T old, T a, T b) {
     if constexpr (is_pair<T>) {
         using Number = decltype(T::lower);
-        return {updated<Number>(operation, old.lower, a.lower, b.lower), updated<Number>(operation, old.upper, a.upper, b.upper)};
+        return {updated<Number>(operation, old.lower, a.lower, b.lower),
+                updated<Number>(operation, old.upper, a.upper, b.upper)};
     } else if constexpr (is_narrow<T>) {
         return T::from(updated<double>(operation, old.wide(), a.wide(), b.wide()));
     } else if constexpr (std::is_floating_point_v<T>) {
@@ -50,8 +51,8 @@ Outcome update(Warp& warp, const Instruction& i, Mask lanes) {
     const Slot* b = operation == cas ? warp.read(i[kAddress + 2]) : a;
     Slot old[kLanes];
     each(lanes, [&](int lane) {
-        char* at = warp.memory(static_cast<Space>(i.parameters[0]), warp.address(i[kAddress], lane), sizeof(T), Access::atomic, lane,
-                               sizeof(T));
+        char* at = warp.memory(static_cast<Space>(i.parameters[0]), warp.address(i[kAddress], lane), sizeof(T), Access::atomic,
+                               lane, sizeof(T));
         T before;
         std::memcpy(&before, at, sizeof(T));
         const T after = updated<T>(operation, before, get<T>(a[lane]), get<T>(b[lane]));

@@ -44,7 +44,8 @@ Outcome warp_barrier(Warp& warp, const Instruction& i, Mask lanes) {
     const Slot* members = warp.read(i[0]);
     bool together = true;
     each(lanes, [&](int lane) {
-        require(members[lane] >> lane & 1, "bar.warp.sync by lane ", lane, " that its mask ", Hex{members[lane]}, " leaves out");
+        require(members[lane] >> lane & 1, "bar.warp.sync by lane ", lane, " that its mask ", Hex{members[lane]},
+                " leaves out");
         together &= warp.together(lanes, static_cast<Mask>(members[lane]));
     });
     if (!together) return Outcome::parked;

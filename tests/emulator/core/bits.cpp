@@ -90,7 +90,8 @@ Outcome shift(Warp& warp, const Instruction& i, Mask lanes) {
         const auto amount = static_cast<uint32_t>(b[lane]);
         const T value = get<T>(a[lane]);
         if (kLeft) {
-            to[lane] = slot_of<T>(amount >= kBits ? T{0} : static_cast<T>(static_cast<std::make_unsigned_t<T>>(value) << amount));
+            to[lane] =
+                slot_of<T>(amount >= kBits ? T{0} : static_cast<T>(static_cast<std::make_unsigned_t<T>>(value) << amount));
         } else {
             to[lane] = slot_of<T>(amount >= kBits ? static_cast<T>(value < 0 ? -1 : 0) : static_cast<T>(value >> amount));
         }
@@ -121,8 +122,10 @@ void decode_funnel_shift(Instruction& i, Modifiers& modifiers) {
     require_operands(i, 4);
     const bool left = modifiers.take_one({"l", "r"}) == 0, wrap = modifiers.take_one({"clamp", "wrap"}) == 1;
     require(modifiers.type() == Type::b32, i.opcode, " is not emulated");
-    if (left) i.run = wrap ? &funnel_shift<true, true> : &funnel_shift<true, false>;
-    else i.run = wrap ? &funnel_shift<false, true> : &funnel_shift<false, false>;
+    if (left)
+        i.run = wrap ? &funnel_shift<true, true> : &funnel_shift<true, false>;
+    else
+        i.run = wrap ? &funnel_shift<false, true> : &funnel_shift<false, false>;
 }
 
 // Four bytes picked from eight, each possibly replaced by copies of its sign.
@@ -245,11 +248,15 @@ void decode_find_highest(Instruction& i, Modifiers& modifiers) {
 
 struct Popc {
     template <class T>
-    static Slot of(T value) { return __builtin_popcountll(value); }
+    static Slot of(T value) {
+        return __builtin_popcountll(value);
+    }
 };
 struct Clz {
     template <class T>
-    static Slot of(T value) { return value == 0 ? 8 * sizeof(T) : __builtin_clzll(value) - (64 - 8 * sizeof(T)); }
+    static Slot of(T value) {
+        return value == 0 ? 8 * sizeof(T) : __builtin_clzll(value) - (64 - 8 * sizeof(T));
+    }
 };
 struct Brev {
     template <class T>

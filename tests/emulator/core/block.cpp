@@ -43,8 +43,10 @@ bool Block::step() {
         return false;
     }
     if (!busy && events_ == before) {
-        if (!under_way_.empty()) deliver_one();
-        else ++idle_rounds_;
+        if (!under_way_.empty())
+            deliver_one();
+        else
+            ++idle_rounds_;
     } else {
         idle_rounds_ = 0;
     }
@@ -65,8 +67,8 @@ std::string Block::where() const {
     return text;
 }
 
-bool Block::arrive(Warp& warp, Mask lanes, const Instruction& instruction, int id, int64_t expected, int64_t arriving, Mask votes,
-                   bool waits) {
+bool Block::arrive(Warp& warp, Mask lanes, const Instruction& instruction, int id, int64_t expected, int64_t arriving,
+                   Mask votes, bool waits) {
     NamedBarrier& barrier = barriers_[id];
     require(!barrier.used || barrier.expected == expected, "barrier ", id, " is given ", expected,
             " threads here and elsewhere ", barrier.expected, " (0: all)");
@@ -77,8 +79,8 @@ bool Block::arrive(Warp& warp, Mask lanes, const Instruction& instruction, int i
     barrier.lanes[warp.number()] |= lanes;
     barrier.votes += count(votes & lanes);
     barrier.voters += count(lanes);
-    require(expected == 0 || barrier.arrived <= expected, "barrier ", id, " is for ", expected, " threads, and ", barrier.arrived,
-            " arrive");
+    require(expected == 0 || barrier.arrived <= expected, "barrier ", id, " is for ", expected, " threads, and ",
+            barrier.arrived, " arrive");
     races.release(warp.number(), lanes, warp.now(), barrier.gathered);
     if (waits) barrier.waiters.push_back({&warp, lanes, &instruction});
     return release_if_complete(id);
@@ -89,9 +91,8 @@ bool Block::release_if_complete(int id) {
     if (!barrier.used) return false;
     bool complete = barrier.arrived == barrier.expected;
     if (barrier.expected == 0) {
-        complete = std::all_of(warps.begin(), warps.end(), [&](const auto& warp) {
-            return (warp->live_lanes() & ~barrier.lanes[warp->number()]) == 0;
-        });
+        complete = std::all_of(warps.begin(), warps.end(),
+                               [&](const auto& warp) { return (warp->live_lanes() & ~barrier.lanes[warp->number()]) == 0; });
     }
     if (!complete) return false;
     NamedBarrier ended;
@@ -147,8 +148,8 @@ void Block::drop_mbarrier(uint64_t address) {
 void Block::settle(Mbarrier& barrier) {
     constexpr int64_t kMostBytes = (1 << 20) - 1;
     require(barrier.pending >= 0, "more threads arrive at the mbarrier than the ", barrier.expected, " it was made for");
-    require(-kMostBytes <= barrier.bytes && barrier.bytes <= kMostBytes, "an mbarrier counts up to ", kMostBytes, " bytes, not ",
-            barrier.bytes);
+    require(-kMostBytes <= barrier.bytes && barrier.bytes <= kMostBytes, "an mbarrier counts up to ", kMostBytes,
+            " bytes, not ", barrier.bytes);
     progress();
     if (barrier.pending > 0 || barrier.bytes != 0) return;
     ++barrier.phase;
@@ -158,8 +159,10 @@ void Block::settle(Mbarrier& barrier) {
 }
 
 void Block::start(BulkCopy copy) {
-    if (launch.options.delivery == Delivery::early) deliver(std::move(copy));
-    else under_way_.push_back(std::move(copy));
+    if (launch.options.delivery == Delivery::early)
+        deliver(std::move(copy));
+    else
+        under_way_.push_back(std::move(copy));
 }
 
 void Block::deliver_one() {

@@ -50,7 +50,8 @@ Outcome store_bytes(Warp& warp, const Instruction& i, Mask lanes) {
         warp.blame(lane);
         const auto bytes = static_cast<uint32_t>(sizes[lane]);
         const uint64_t from = shared_operand(warp, i, 1, lane);
-        require(bytes % 16 == 0 && from % 16 == 0, "cp.async.bulk of ", bytes, " bytes from ", from, "; both are multiples of 16");
+        require(bytes % 16 == 0 && from % 16 == 0, "cp.async.bulk of ", bytes, " bytes from ", from,
+                "; both are multiples of 16");
         if (bytes == 0) return;
         char* to = warp.memory(Space::global, warp.address(i[0], lane), bytes, Access::write, lane, 16);
         warp.block.shared.start_reading(from, bytes, warp.line());
@@ -68,8 +69,8 @@ void corner_of(Warp& warp, const Operand& coordinates, int lane, int32_t* corner
 
 TensorMap map_operand(Warp& warp, const Instruction& i, int operand, int lane) {
     const TensorMap map = map_at(warp.block.launch.buffers, warp.address(i[operand], lane));
-    require(map.rank == i[operand + 1].count && map.rank == i.parameters[0], "a tensor of ", int{map.rank}, " axes is copied as one of ",
-            i.parameters[0]);
+    require(map.rank == i[operand + 1].count && map.rank == i.parameters[0], "a tensor of ", int{map.rank},
+            " axes is copied as one of ", i.parameters[0]);
     return map;
 }
 
@@ -105,8 +106,8 @@ Outcome store_box(Warp& warp, const Instruction& i, Mask lanes) {
             if (run.global == 0) continue;
             warp.block.shared.start_reading(run.shared, run.bytes, warp.line());
             warp.block.races.read_by_proxy(warp.thread(lane), warp.now(), warp.line(), run.shared, run.bytes);
-            stores_of(warp, lane).open.push_back(
-                {run.shared, warp.block.launch.buffers.at(run.global, run.bytes, Access::write), run.bytes});
+            stores_of(warp, lane)
+                .open.push_back({run.shared, warp.block.launch.buffers.at(run.global, run.bytes, Access::write), run.bytes});
         }
     });
     return Outcome::next;
@@ -179,12 +180,13 @@ void decode_bulk_copy(Instruction& i, Modifiers& modifiers) {
         const bool policy = modifiers.take_cache_hints();
         require(i.count == (load ? 4 : 3) + policy, i.opcode, " with ", i.count, " operands");
         for (int k = 0; k < i.count - policy; ++k) {
-            if (k == 2) require_kind(i, k, {Operand::register_, Operand::constant});
-            else require_kind(i, k, {Operand::address});
+            if (k == 2)
+                require_kind(i, k, {Operand::register_, Operand::constant});
+            else
+                require_kind(i, k, {Operand::address});
         }
         i.run = load ? &load_bytes : &store_bytes;
     }
 }
-
 
 }  // namespace emulator

@@ -48,7 +48,9 @@ bool holds(int compare, Slot x, Slot y, bool flush) {
     }
 }
 
-bool combined(int how, bool found, bool other) { return how == 0 ? found && other : how == 1 ? found || other : found != other; }
+bool combined(int how, bool found, bool other) {
+    return how == 0 ? found && other : how == 1 ? found || other : found != other;
+}
 
 constexpr int32_t kFlush = 1;
 
@@ -104,8 +106,8 @@ Handler over_numbers(Type type, Act act) {
 }
 
 void take_comparison(Instruction& i, Modifiers& modifiers) {
-    i.parameters[0] = modifiers.take_one({"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu",
-                                          "gtu", "geu", "num", "nan"});
+    i.parameters[0] = modifiers.take_one(
+        {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"});
     require(i.parameters[0] >= 0, i.opcode, " compares in no known way");
     i.parameters[1] = modifiers.take_one({"and", "or", "xor"});
     i.parameters[2] = modifiers.take("ftz") ? kFlush : 0;
@@ -124,9 +126,12 @@ void decode_set_number(Instruction& i, Modifiers& modifiers) {
     take_comparison(i, modifiers);
     require_kind(i, 0, {Operand::register_});
     const Type result = modifiers.type();
-    if (result == Type::f32) i.flags = bit_cast<uint32_t>(1.0f);
-    else if (result == Type::u32 || result == Type::s32) i.flags = ~0u;
-    else return;
+    if (result == Type::f32)
+        i.flags = bit_cast<uint32_t>(1.0f);
+    else if (result == Type::u32 || result == Type::s32)
+        i.flags = ~0u;
+    else
+        return;
     i.run = over_numbers(modifiers.type(), [](auto tag) -> Handler { return &set_number<typename decltype(tag)::type>; });
 }
 

@@ -16,8 +16,10 @@ Rounding rounding_of(const Instruction& i) { return static_cast<Rounding>(i.flag
 // Integers narrower than their register are extended to it, as their type says.
 Slot extended(uint64_t value, Type type, int register_bits) {
     const int bits = bits_of(type);
-    if (is_signed(type) && bits < 64) value = static_cast<uint64_t>(static_cast<int64_t>(value << (64 - bits)) >> (64 - bits));
-    else if (bits < 64) value &= (uint64_t{1} << bits) - 1;
+    if (is_signed(type) && bits < 64)
+        value = static_cast<uint64_t>(static_cast<int64_t>(value << (64 - bits)) >> (64 - bits));
+    else if (bits < 64)
+        value &= (uint64_t{1} << bits) - 1;
     return register_bits < 64 ? value & ((uint64_t{1} << register_bits) - 1) : value;
 }
 
@@ -40,8 +42,10 @@ float float_of(Exact exact, Rounding rounding) {
     if (rounding == Rounding::nearest || exact != exact) return found;
     const auto back = static_cast<Exact>(found);
     const bool above = back > exact, below = back < exact;
-    if (above && (rounding == Rounding::down || (rounding == Rounding::zero && exact > 0))) found = std::nextafterf(found, -INFINITY);
-    if (below && (rounding == Rounding::up || (rounding == Rounding::zero && exact < 0))) found = std::nextafterf(found, INFINITY);
+    if (above && (rounding == Rounding::down || (rounding == Rounding::zero && exact > 0)))
+        found = std::nextafterf(found, -INFINITY);
+    if (below && (rounding == Rounding::up || (rounding == Rounding::zero && exact < 0)))
+        found = std::nextafterf(found, INFINITY);
     return found;
 }
 
@@ -105,9 +109,12 @@ Outcome real_to_integer(Warp& warp, const Instruction& i, Mask lanes) {
         }
         value = round_to_integer(value, rounding);
         __int128 found;
-        if (value <= static_cast<double>(least(target))) found = least(target);
-        else if (value >= static_cast<double>(most(target))) found = most(target);
-        else found = static_cast<__int128>(value);
+        if (value <= static_cast<double>(least(target)))
+            found = least(target);
+        else if (value >= static_cast<double>(most(target)))
+            found = most(target);
+        else
+            found = static_cast<__int128>(value);
         to[lane] = extended(static_cast<uint64_t>(found), target, width);
     });
     return Outcome::next;
@@ -120,8 +127,10 @@ Outcome integer_to_real(Warp& warp, const Instruction& i, Mask lanes) {
     const uint32_t flags = i.flags;
     each(lanes, [=](int lane) {
         const __int128 value = whole(a[lane], from);
-        if (target == Type::f32) to[lane] = slot_of(float_of(value, static_cast<Rounding>(flags & 7)));
-        else to[lane] = real_slot(static_cast<double>(value), target, flags);
+        if (target == Type::f32)
+            to[lane] = slot_of(float_of(value, static_cast<Rounding>(flags & 7)));
+        else
+            to[lane] = real_slot(static_cast<double>(value), target, flags);
     });
     return Outcome::next;
 }
@@ -176,8 +185,10 @@ void decode_convert(Instruction& i, Modifiers& modifiers) {
         return !is_float(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64;
     };
     if (!emulated(from) || !(emulated(target) || target == Type::tf32)) return;
-    if (is_float(from)) i.run = is_float(target) ? &real_to_real : &real_to_integer;
-    else i.run = is_float(target) ? &integer_to_real : &integer_to_integer;
+    if (is_float(from))
+        i.run = is_float(target) ? &real_to_real : &real_to_integer;
+    else
+        i.run = is_float(target) ? &integer_to_real : &integer_to_integer;
 }
 
 }  // namespace

@@ -72,7 +72,8 @@ Outcome wait_all(Warp& warp, const Instruction&, Mask lanes) {
     return Outcome::next;
 }
 
-// All that the thread has under way goes over to the mbarrier, which hears of its arrival; waiting for its groups no longer does.
+// All that the thread has under way goes over to the mbarrier, which hears of its arrival; waiting for its groups no longer
+// does.
 Outcome arrive_when_copied(Warp& warp, const Instruction& i, Mask lanes) {
     Block& block = warp.block;
     each(lanes, [&](int lane) {

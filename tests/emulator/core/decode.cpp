@@ -14,14 +14,14 @@ struct TypeFacts {
 };
 
 constexpr TypeFacts kTypes[] = {
-    {"b8", Type::b8, 8, false, false},       {"b16", Type::b16, 16, false, false},      {"b32", Type::b32, 32, false, false},
-    {"b64", Type::b64, 64, false, false},    {"b128", Type::b128, 128, false, false},   {"u8", Type::u8, 8, false, false},
-    {"u16", Type::u16, 16, false, false},    {"u32", Type::u32, 32, false, false},      {"u64", Type::u64, 64, false, false},
-    {"s8", Type::s8, 8, true, false},        {"s16", Type::s16, 16, true, false},       {"s32", Type::s32, 32, true, false},
-    {"s64", Type::s64, 64, true, false},     {"f16", Type::f16, 16, true, true},        {"f16x2", Type::f16x2, 32, true, true},
-    {"bf16", Type::bf16, 16, true, true},    {"bf16x2", Type::bf16x2, 32, true, true},  {"tf32", Type::tf32, 32, true, true},
-    {"f32", Type::f32, 32, true, true},      {"f64", Type::f64, 64, true, true},        {"pred", Type::pred, 1, false, false},
-    {"e4m3", Type::e4m3, 8, true, true},     {"e5m2", Type::e5m2, 8, true, true},
+    {"b8", Type::b8, 8, false, false},    {"b16", Type::b16, 16, false, false},     {"b32", Type::b32, 32, false, false},
+    {"b64", Type::b64, 64, false, false}, {"b128", Type::b128, 128, false, false},  {"u8", Type::u8, 8, false, false},
+    {"u16", Type::u16, 16, false, false}, {"u32", Type::u32, 32, false, false},     {"u64", Type::u64, 64, false, false},
+    {"s8", Type::s8, 8, true, false},     {"s16", Type::s16, 16, true, false},      {"s32", Type::s32, 32, true, false},
+    {"s64", Type::s64, 64, true, false},  {"f16", Type::f16, 16, true, true},       {"f16x2", Type::f16x2, 32, true, true},
+    {"bf16", Type::bf16, 16, true, true}, {"bf16x2", Type::bf16x2, 32, true, true}, {"tf32", Type::tf32, 32, true, true},
+    {"f32", Type::f32, 32, true, true},   {"f64", Type::f64, 64, true, true},       {"pred", Type::pred, 1, false, false},
+    {"e4m3", Type::e4m3, 8, true, true},  {"e5m2", Type::e5m2, 8, true, true},
 };
 
 const TypeFacts& facts(Type type) {
@@ -107,9 +107,8 @@ std::string Modifiers::take_starting(const std::string& start) {
 }
 
 bool Modifiers::of_floats() const {
-    return !rest_.empty() && std::any_of(std::begin(kTypes), std::end(kTypes), [&](const TypeFacts& one) {
-        return one.is_float && rest_.back() == one.name;
-    });
+    return !rest_.empty() && std::any_of(std::begin(kTypes), std::end(kTypes),
+                                         [&](const TypeFacts& one) { return one.is_float && rest_.back() == one.name; });
 }
 
 Rounding Modifiers::rounding(Rounding otherwise) {
@@ -119,8 +118,8 @@ Rounding Modifiers::rounding(Rounding otherwise) {
 }
 
 Space Modifiers::space() {
-    constexpr Space kByNumber[] = {Space::global, Space::global, Space::shared,    Space::shared,    Space::shared,
-                                   Space::local,  Space::parameter, Space::parameter};
+    constexpr Space kByNumber[] = {Space::global, Space::global, Space::shared,    Space::shared,
+                                   Space::shared, Space::local,  Space::parameter, Space::parameter};
     const int found =
         take_one({"global", "const", "shared", "shared::cta", "shared::cluster", "local", "param", "param::entry"});
     return found < 0 ? Space::generic : kByNumber[found];
@@ -149,8 +148,8 @@ void require_operands(const Instruction& instruction, int count) {
 
 void require_kind(const Instruction& instruction, int operand, std::initializer_list<Operand::Kind> kinds) {
     require(operand < instruction.count, instruction.opcode, " with ", instruction.count, " operands");
-    require(std::find(kinds.begin(), kinds.end(), instruction[operand].kind) != kinds.end(), instruction.opcode,
-            ": operand ", operand, " is of a kind that is not emulated");
+    require(std::find(kinds.begin(), kinds.end(), instruction[operand].kind) != kinds.end(), instruction.opcode, ": operand ",
+            operand, " is of a kind that is not emulated");
 }
 
 void decode(Kernel& kernel) {

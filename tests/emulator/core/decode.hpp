@@ -1,6 +1,6 @@
 // From the text of an opcode to its handler. Each family of instructions has a file that adds its decoders to the table. A
-// decoder takes the modifiers it knows; one that is left over, or an operand of the wrong kind, is a refusal, so that nothing in
-// a program is passed over in silence.
+// decoder takes the modifiers it knows; one that is left over, or an operand of the wrong kind, is a refusal, so that nothing
+// in a program is passed over in silence.
 #pragma once
 
 #include <initializer_list>
@@ -14,7 +14,30 @@
 namespace emulator {
 
 enum class Type : uint8_t {
-    none, b8, b16, b32, b64, b128, u8, u16, u32, u64, s8, s16, s32, s64, f16, f16x2, bf16, bf16x2, tf32, f32, f64, pred, e4m3, e5m2,
+    none,
+    b8,
+    b16,
+    b32,
+    b64,
+    b128,
+    u8,
+    u16,
+    u32,
+    u64,
+    s8,
+    s16,
+    s32,
+    s64,
+    f16,
+    f16x2,
+    bf16,
+    bf16x2,
+    tf32,
+    f32,
+    f64,
+    pred,
+    e4m3,
+    e5m2,
 };
 
 int bits_of(Type type);
@@ -22,7 +45,7 @@ bool is_signed(Type type);
 bool is_float(Type type);
 
 class Modifiers {
-   public:
+ public:
     explicit Modifiers(const std::string& opcode);  // "add.rn.f32": the name and what follows it
 
     const std::string& name() const { return name_; }
@@ -44,7 +67,7 @@ class Modifiers {
     bool of_floats() const;  // whether the last modifier is a floating-point type
     void finish() const;
 
-   private:
+ private:
     std::string name_;
     std::vector<std::string> rest_;
 };

@@ -8,7 +8,7 @@
 namespace emulator {
 
 class Fault : public std::runtime_error {
-   public:
+ public:
     explicit Fault(const std::string& what) : std::runtime_error(what) {}
 };
 

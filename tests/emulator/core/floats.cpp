@@ -13,7 +13,7 @@ namespace {
 constexpr uint32_t kRounding = 7, kFlush = 8, kSaturate = 16, kKeepNan = 32, kRelu = 64;
 
 class RoundingScope {
-   public:
+ public:
     explicit RoundingScope(uint32_t flags) : directed_((flags & kRounding) != 0) {
         constexpr int kModes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD, FE_TONEAREST};
         if (directed_) std::fesetround(kModes[flags & kRounding]);
@@ -22,7 +22,7 @@ class RoundingScope {
         if (directed_) std::fesetround(FE_TONEAREST);
     }
 
-   private:
+ private:
     bool directed_;
 };
 
@@ -66,32 +66,45 @@ Outcome run(Warp& warp, const Instruction& i, Mask lanes) {
     const uint32_t flags = i.flags;
     each(lanes, [=](int lane) {
         const T x = get<T>(a[lane]), y = get<T>(b[lane]), z = get<T>(c[lane]);
-        if constexpr (kArguments == 1) to[lane] = slot_of<T>(computed<Of, T>(flags, x));
-        else if constexpr (kArguments == 2) to[lane] = slot_of<T>(computed<Of, T>(flags, x, y));
-        else to[lane] = slot_of<T>(computed<Of, T>(flags, x, y, z));
+        if constexpr (kArguments == 1)
+            to[lane] = slot_of<T>(computed<Of, T>(flags, x));
+        else if constexpr (kArguments == 2)
+            to[lane] = slot_of<T>(computed<Of, T>(flags, x, y));
+        else
+            to[lane] = slot_of<T>(computed<Of, T>(flags, x, y, z));
     });
     return Outcome::next;
 }
 
 struct Add {
     template <class T>
-    static T of(uint32_t, T a, T b) { return a + b; }
+    static T of(uint32_t, T a, T b) {
+        return a + b;
+    }
 };
 struct Sub {
     template <class T>
-    static T of(uint32_t, T a, T b) { return a - b; }
+    static T of(uint32_t, T a, T b) {
+        return a - b;
+    }
 };
 struct Mul {
     template <class T>
-    static T of(uint32_t, T a, T b) { return a * b; }
+    static T of(uint32_t, T a, T b) {
+        return a * b;
+    }
 };
 struct Div {
     template <class T>
-    static T of(uint32_t, T a, T b) { return a / b; }
+    static T of(uint32_t, T a, T b) {
+        return a / b;
+    }
 };
 struct Fma {
     template <class T>
-    static T of(uint32_t, T a, T b, T c) { return std::fma(a, b, c); }
+    static T of(uint32_t, T a, T b, T c) {
+        return std::fma(a, b, c);
+    }
 };
 struct Min {
     template <class T>
@@ -103,47 +116,69 @@ struct Min {
 };
 struct Max {
     template <class T>
-    static T of(uint32_t flags, T a, T b) { return -Min::of(flags, -a, -b); }
+    static T of(uint32_t flags, T a, T b) {
+        return -Min::of(flags, -a, -b);
+    }
 };
 struct Abs {
     template <class T>
-    static T of(uint32_t, T a) { return std::fabs(a); }
+    static T of(uint32_t, T a) {
+        return std::fabs(a);
+    }
 };
 struct Neg {
     template <class T>
-    static T of(uint32_t, T a) { return -a; }
+    static T of(uint32_t, T a) {
+        return -a;
+    }
 };
 struct Rcp {
     template <class T>
-    static T of(uint32_t, T a) { return T{1} / a; }
+    static T of(uint32_t, T a) {
+        return T{1} / a;
+    }
 };
 struct Sqrt {
     template <class T>
-    static T of(uint32_t, T a) { return std::sqrt(a); }
+    static T of(uint32_t, T a) {
+        return std::sqrt(a);
+    }
 };
 struct Rsqrt {
     template <class T>
-    static T of(uint32_t, T a) { return static_cast<T>(1 / std::sqrt(static_cast<double>(a))); }
+    static T of(uint32_t, T a) {
+        return static_cast<T>(1 / std::sqrt(static_cast<double>(a)));
+    }
 };
 struct Ex2 {
     template <class T>
-    static T of(uint32_t, T a) { return static_cast<T>(std::exp2(static_cast<double>(a))); }
+    static T of(uint32_t, T a) {
+        return static_cast<T>(std::exp2(static_cast<double>(a)));
+    }
 };
 struct Lg2 {
     template <class T>
-    static T of(uint32_t, T a) { return static_cast<T>(std::log2(static_cast<double>(a))); }
+    static T of(uint32_t, T a) {
+        return static_cast<T>(std::log2(static_cast<double>(a)));
+    }
 };
 struct Sin {
     template <class T>
-    static T of(uint32_t, T a) { return static_cast<T>(std::sin(static_cast<double>(a))); }
+    static T of(uint32_t, T a) {
+        return static_cast<T>(std::sin(static_cast<double>(a)));
+    }
 };
 struct Cos {
     template <class T>
-    static T of(uint32_t, T a) { return static_cast<T>(std::cos(static_cast<double>(a))); }
+    static T of(uint32_t, T a) {
+        return static_cast<T>(std::cos(static_cast<double>(a)));
+    }
 };
 struct Tanh {
     template <class T>
-    static T of(uint32_t, T a) { return static_cast<T>(std::tanh(static_cast<double>(a))); }
+    static T of(uint32_t, T a) {
+        return static_cast<T>(std::tanh(static_cast<double>(a)));
+    }
 };
 
 template <class Of, int kArguments>
@@ -155,12 +190,15 @@ void decode_float(Instruction& i, Modifiers& modifiers) {
     if (modifiers.take("sat")) i.flags |= kSaturate;
     if (modifiers.take("NaN")) i.flags |= kKeepNan;
     if (modifiers.take("relu")) i.flags |= kRelu;
-    i.run = over_floats(modifiers.type(), [](auto tag) -> Handler { return &run<Of, typename decltype(tag)::type, kArguments>; });
+    i.run =
+        over_floats(modifiers.type(), [](auto tag) -> Handler { return &run<Of, typename decltype(tag)::type, kArguments>; });
 }
 
 struct Copysign {
     template <class T>
-    static T of(uint32_t, T a, T b) { return std::copysign(b, a); }
+    static T of(uint32_t, T a, T b) {
+        return std::copysign(b, a);
+    }
 };
 
 template <class T>
@@ -171,7 +209,11 @@ Outcome test_property(Warp& warp, const Instruction& i, Mask lanes) {
     each(lanes, [=](int lane) {
         const int kind = std::fpclassify(get<T>(a[lane]));
         const bool normal = kind == FP_NORMAL || kind == FP_ZERO;
-        const bool holds[] = {kind != FP_NAN && kind != FP_INFINITE, kind == FP_INFINITE, kind != FP_NAN, kind == FP_NAN, normal,
+        const bool holds[] = {kind != FP_NAN && kind != FP_INFINITE,
+                              kind == FP_INFINITE,
+                              kind != FP_NAN,
+                              kind == FP_NAN,
+                              normal,
                               kind == FP_SUBNORMAL};
         to[lane] = holds[property];
     });

@@ -29,8 +29,10 @@ Outcome branch_by_index(Warp& warp, const Instruction& i, Mask lanes) {
         require(at < static_cast<uint32_t>(i[1].count), "brx.idx: there is no label ", at, " of ", i[1].count);
         same &= at == first;
     });
-    if (same) warp.jump(lanes, targets[first].index);
-    else warp.scatter(lanes, [&](int lane) { return targets[static_cast<uint32_t>(number[lane])].index; });
+    if (same)
+        warp.jump(lanes, targets[first].index);
+    else
+        warp.scatter(lanes, [&](int lane) { return targets[static_cast<uint32_t>(number[lane])].index; });
     return Outcome::jumped;
 }
 

@@ -26,9 +26,7 @@ struct FragmentA {
 
 struct FragmentB {
     int registers, parts;
-    Cell cell(int lane, int number) const {
-        return {lane % 4 * parts + number % parts + number / parts * 4 * parts, lane / 4};
-    }
+    Cell cell(int lane, int number) const { return {lane % 4 * parts + number % parts + number / parts * 4 * parts, lane / 4}; }
 };
 
 // Two neighbouring columns, then 8 rows further down, then 8 columns further on.

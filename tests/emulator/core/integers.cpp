@@ -9,37 +9,48 @@ namespace emulator {
 namespace {
 
 template <class T>
-using Wider = std::conditional_t<
-    sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>,
-    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>,
-                       std::conditional_t<std::is_signed_v<T>, __int128, unsigned __int128>>>;
+using Wider = std::conditional_t<sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>,
+                                 std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>,
+                                                    std::conditional_t<std::is_signed_v<T>, __int128, unsigned __int128>>>;
 
 template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 
 struct Add {
     template <class T>
-    static T of(T a, T b) { return static_cast<T>(static_cast<Unsigned<T>>(a) + static_cast<Unsigned<T>>(b)); }
+    static T of(T a, T b) {
+        return static_cast<T>(static_cast<Unsigned<T>>(a) + static_cast<Unsigned<T>>(b));
+    }
 };
 struct Sub {
     template <class T>
-    static T of(T a, T b) { return static_cast<T>(static_cast<Unsigned<T>>(a) - static_cast<Unsigned<T>>(b)); }
+    static T of(T a, T b) {
+        return static_cast<T>(static_cast<Unsigned<T>>(a) - static_cast<Unsigned<T>>(b));
+    }
 };
 struct MulLow {
     template <class T>
-    static T of(T a, T b) { return static_cast<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b)); }
+    static T of(T a, T b) {
+        return static_cast<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+    }
 };
 struct MulHigh {
     template <class T>
-    static T of(T a, T b) { return static_cast<T>(static_cast<Wider<T>>(a) * b >> (8 * sizeof(T))); }
+    static T of(T a, T b) {
+        return static_cast<T>(static_cast<Wider<T>>(a) * b >> (8 * sizeof(T)));
+    }
 };
 struct Min {
     template <class T>
-    static T of(T a, T b) { return std::min(a, b); }
+    static T of(T a, T b) {
+        return std::min(a, b);
+    }
 };
 struct Max {
     template <class T>
-    static T of(T a, T b) { return std::max(a, b); }
+    static T of(T a, T b) {
+        return std::max(a, b);
+    }
 };
 // What a division by zero gives is left open; all ones is what devices give.
 struct Div {
@@ -158,11 +169,15 @@ void decode_mad(Instruction& i, Modifiers& modifiers) {
 
 struct Abs {
     template <class T>
-    static T of(T a) { return a < 0 ? Sub::of(T{0}, a) : a; }
+    static T of(T a) {
+        return a < 0 ? Sub::of(T{0}, a) : a;
+    }
 };
 struct Neg {
     template <class T>
-    static T of(T a) { return Sub::of(T{0}, a); }
+    static T of(T a) {
+        return Sub::of(T{0}, a);
+    }
 };
 
 template <class Of, class T>
@@ -226,8 +241,10 @@ void decode_dot(Instruction& i, Modifiers& modifiers) {
     const Type a = modifiers.type(), b = modifiers.type();
     const bool fits = (a == Type::s32 || a == Type::u32) && (b == Type::s32 || b == Type::u32);
     require(fits, i.opcode, " is not emulated");
-    if (a == Type::s32) i.run = b == Type::s32 ? &dot<int8_t, int8_t, kTwo> : &dot<int8_t, uint8_t, kTwo>;
-    else i.run = b == Type::s32 ? &dot<uint8_t, int8_t, kTwo> : &dot<uint8_t, uint8_t, kTwo>;
+    if (a == Type::s32)
+        i.run = b == Type::s32 ? &dot<int8_t, int8_t, kTwo> : &dot<int8_t, uint8_t, kTwo>;
+    else
+        i.run = b == Type::s32 ? &dot<uint8_t, int8_t, kTwo> : &dot<uint8_t, uint8_t, kTwo>;
 }
 
 }  // namespace

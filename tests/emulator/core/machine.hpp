@@ -80,7 +80,7 @@ struct ProductQueue {
 class Block;
 
 class Warp {
-   public:
+ public:
     Warp(Block& block, int number);
     ~Warp();
 
@@ -131,8 +131,8 @@ class Warp {
     void blame(int lane) { culprit_ = lane; }
 
     Block& block;
-    std::vector<ThreadCopies> copies;   // of each lane
-    std::vector<ThreadStores> stores;   // of each lane
+    std::vector<ThreadCopies> copies;  // of each lane
+    std::vector<ThreadStores> stores;  // of each lane
     std::unique_ptr<ProductQueue> products;
     int32_t registers_claimed = 0;  // setmaxnreg, 0 before
 
@@ -141,7 +141,7 @@ class Warp {
     void fence_registers() { ++fences_; }
     bool fenced() const { return fences_ > 1; }
 
-   private:
+ private:
     bool select();
     void park(Mask lanes);
     void run_from(int32_t at);
@@ -204,7 +204,7 @@ struct BulkCopy {
 };
 
 class Block {
-   public:
+ public:
     static constexpr int kClusterBarrier = 16;
 
     Block(Launch& launch, Dim3 index);
@@ -238,7 +238,7 @@ class Block {
     std::vector<std::unique_ptr<Warp>> warps;
     uint32_t bulk_copies = 0;  // so far
 
-   private:
+ private:
     static constexpr int kPatience = 64;
     bool release_if_complete(int id);
     void deliver_one();

@@ -9,8 +9,8 @@ namespace emulator {
 
 namespace {
 
-// 8 x 8 matrices of 16-bit numbers, of which lane 4r + c holds numbers 2c and 2c + 1 of row r; the addresses of the rows of matrix
-// m are those of lanes 8m to 8m + 7.
+// 8 x 8 matrices of 16-bit numbers, of which lane 4r + c holds numbers 2c and 2c + 1 of row r; the addresses of the rows of
+// matrix m are those of lanes 8m to 8m + 7.
 struct Place {
     int row, column;
 };
@@ -79,7 +79,8 @@ void decode_matrices(Instruction& i, Modifiers& modifiers) {
     require(known && number >= 0 && modifiers.type() == Type::b16 && i.count == 2, i.opcode, " is not emulated");
     i.parameters[1] = kNumbers[number];
     const Operand& values = i[kLoad ? 0 : 1];
-    require((values.kind == Operand::vector ? values.count : 1) == i.parameters[1], i.opcode, " with ", values.count, " registers");
+    require((values.kind == Operand::vector ? values.count : 1) == i.parameters[1], i.opcode, " with ", values.count,
+            " registers");
     require_kind(i, kLoad ? 1 : 0, {Operand::address});
     i.run = kLoad ? &load_matrices : &store_matrices;
 }
@@ -90,18 +91,20 @@ Outcome transpose(Warp& warp, const Instruction& i, Mask lanes) {
     uint16_t found[8][8];
     const Slot* from = warp.read(i[1]);
     for (int lane = 0; lane < kLanes; ++lane) {
-        for (int half = 0; half < 2; ++half) found[lane / 4][lane % 4 * 2 + half] = static_cast<uint16_t>(from[lane] >> (16 * half));
+        for (int half = 0; half < 2; ++half)
+            found[lane / 4][lane % 4 * 2 + half] = static_cast<uint16_t>(from[lane] >> (16 * half));
     }
     Slot* to = warp.write(i[0]);
     for (int lane = 0; lane < kLanes; ++lane) {
-        to[lane] = static_cast<Slot>(found[lane % 4 * 2][lane / 4]) | static_cast<Slot>(found[lane % 4 * 2 + 1][lane / 4]) << 16;
+        to[lane] = static_cast<Slot>(found[lane % 4 * 2][lane / 4]) | static_cast<Slot>(found[lane % 4 * 2 + 1][lane / 4])
+                                                                          << 16;
     }
     return Outcome::next;
 }
 
 void decode_transpose(Instruction& i, Modifiers& modifiers) {
-    const bool known = modifiers.take("sync") && modifiers.take("aligned") && modifiers.take("m8n8") && modifiers.take("trans") &&
-                       modifiers.type() == Type::b16;
+    const bool known = modifiers.take("sync") && modifiers.take("aligned") && modifiers.take("m8n8") &&
+                       modifiers.take("trans") && modifiers.type() == Type::b16;
     require(known, i.opcode, " is not emulated");
     require_operands(i, 2);
     i.run = &transpose;
@@ -146,7 +149,7 @@ struct Shape {
     const char* name;
     int m, n, k;
 };
-constexpr Shape kShapes[] = {{"m16n8k4", 16, 8, 4},   {"m16n8k8", 16, 8, 8},   {"m16n8k16", 16, 8, 16},
+constexpr Shape kShapes[] = {{"m16n8k4", 16, 8, 4},   {"m16n8k8", 16, 8, 8}, {"m16n8k16", 16, 8, 16},
                              {"m16n8k32", 16, 8, 32}, {"m8n8k16", 8, 8, 16}, {"m8n8k4", 8, 8, 4}};
 
 // mma.sync.aligned.shape.row.col{.satfinite}.d.a.b.c

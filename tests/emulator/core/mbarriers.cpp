@@ -114,8 +114,10 @@ void decode_mbarrier(Instruction& i, Modifiers& modifiers) {
     constexpr int kFewest[] = {2, 1, 2, 2, 2, 2, 3, 3, 2}, kMost[] = {2, 1, 3, 3, 2, 2, 3, 4, 2};
     require(what >= 0 && i.count >= kFewest[what] && i.count <= kMost[what], i.opcode, " with ", i.count, " operands");
     for (int k = 0; k < i.count; ++k) {
-        if (k == kAddressAt[what]) require_kind(i, k, {Operand::address});
-        else require_kind(i, k, {Operand::register_, Operand::constant, Operand::sink});
+        if (k == kAddressAt[what])
+            require_kind(i, k, {Operand::address});
+        else
+            require_kind(i, k, {Operand::register_, Operand::constant, Operand::sink});
     }
     switch (what) {
         case 0: i.run = &init; break;

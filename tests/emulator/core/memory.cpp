@@ -9,9 +9,7 @@ namespace emulator {
 
 namespace {
 
-const char* verb(Access access) {
-    return access == Access::read ? "reads" : access == Access::write ? "writes" : "updates";
-}
+const char* verb(Access access) { return access == Access::read ? "reads" : access == Access::write ? "writes" : "updates"; }
 
 }  // namespace
 
@@ -55,8 +53,8 @@ void Buffers::refuse(uint64_t address, uint64_t bytes, Access access) const {
         if (away >= distance) continue;
         distance = away;
         std::ostringstream text;
-        text << (below ? away : address - buffer.address) << " bytes " << (below ? "before" : "into") << " " << buffer.name << ", "
-             << buffer.bytes << " bytes";
+        text << (below ? away : address - buffer.address) << " bytes " << (below ? "before" : "into") << " " << buffer.name
+             << ", " << buffer.bytes << " bytes";
         nearest = text.str();
     }
     fail(verb(access), " ", bytes, " bytes of global memory at ", Hex{address}, ", which no buffer holds: ", nearest);
@@ -71,8 +69,8 @@ Shared::Shared(const Kernel& kernel, uint32_t dynamic_bytes, uint64_t poison) : 
 
 void Shared::check_bounds(uint64_t address, uint64_t bytes) const {
     const uint64_t offset = address - kSharedBase;
-    require(offset < bytes_.size() && bytes <= bytes_.size() - offset, "accesses ", bytes, " bytes of shared memory at ", address,
-            "; the block's are ", kSharedBase, " to ", end());
+    require(offset < bytes_.size() && bytes <= bytes_.size() - offset, "accesses ", bytes, " bytes of shared memory at ",
+            address, "; the block's are ", kSharedBase, " to ", end());
     for (const auto& [from, to] : gaps_) {
         require(address + bytes <= from || address >= to, "accesses ", bytes, " bytes of shared memory at ", address,
                 ", between two variables");
@@ -83,8 +81,8 @@ void Shared::check_free(uint64_t address, uint64_t bytes, Access access) const {
     const uint64_t first = (address - kSharedBase) / 4, last = (address + bytes - 1 - kSharedBase) / 4;
     for (uint64_t i = first; i <= last; ++i) {
         const State& state = states_[i];
-        require(state.writer >= 0, verb(access), " shared memory at ", address, ", where the mbarrier lies that was made at line ",
-                -state.writer);
+        require(state.writer >= 0, verb(access), " shared memory at ", address,
+                ", where the mbarrier lies that was made at line ", -state.writer);
         require(state.writer == 0, verb(access), " shared memory at ", address, " while the copy issued at line ", state.writer,
                 " is writing it");
         require(access == Access::read || state.readers == 0, verb(access), " shared memory at ", address,
@@ -131,7 +129,8 @@ void Shared::finish_reading(uint64_t address, uint64_t bytes) {
 
 bool Shared::written_over(uint64_t address, uint64_t bytes, int64_t since) const {
     const uint64_t first = (address - kSharedBase) / 4, last = (address + bytes - 1 - kSharedBase) / 4;
-    return std::any_of(states_.begin() + static_cast<std::ptrdiff_t>(first), states_.begin() + static_cast<std::ptrdiff_t>(last + 1),
+    return std::any_of(states_.begin() + static_cast<std::ptrdiff_t>(first),
+                       states_.begin() + static_cast<std::ptrdiff_t>(last + 1),
                        [=](const State& state) { return state.writer != 0 || state.written > since; });
 }
 

@@ -22,11 +22,11 @@ inline constexpr uint64_t kPoison = 0xFFFDFFFDFFFDFFFD;
 
 // Global memory, parameters and constants: buffers of the host at their own addresses.
 class Buffers {
-   public:
+ public:
     void add(uint64_t address, uint64_t bytes, bool writable, std::string name);
     char* at(uint64_t address, uint64_t bytes, Access access) const;
 
-   private:
+ private:
     struct Buffer {
         uint64_t address, bytes;
         bool writable;
@@ -41,7 +41,7 @@ class Buffers {
 // The shared memory of one block. While an operation is under way its bytes belong to it: nobody may touch what is being
 // written, or write what is being read.
 class Shared {
-   public:
+ public:
     Shared(const Kernel& kernel, uint32_t dynamic_bytes, uint64_t poison);
 
     // Within the block's memory and none of the gaps between variables; nothing else is looked at.
@@ -69,7 +69,7 @@ class Shared {
     void reserve(uint64_t address, int32_t line);
     void release(uint64_t address) { finish_writing(address, 8); }
 
-   private:
+ private:
     // What goes on in 4 bytes.
     struct State {
         int32_t writer = 0;  // line of the program, negative for an mbarrier

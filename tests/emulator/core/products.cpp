@@ -98,8 +98,10 @@ void note_losses(Warp& warp, Product& product) {
     each_chunk(product.a, first, kWarpRows, product.depth, [&](int row, int, uint64_t address) {
         Block& block = warp.block;
         block.shared.at(address, kChunk);
-        if (!block.shared.written_over(address, kChunk, product.writes) && block.races.ordered(warp.thread(0), address, kChunk)) return;
-        for (int i = 0; i < (product.a.transposed ? kChunk / product.a.bytes : 1); ++i) product.lost[size_t(row - first + i)] = true;
+        if (!block.shared.written_over(address, kChunk, product.writes) && block.races.ordered(warp.thread(0), address, kChunk))
+            return;
+        for (int i = 0; i < (product.a.transposed ? kChunk / product.a.bytes : 1); ++i)
+            product.lost[size_t(row - first + i)] = true;
     });
 }
 
@@ -161,8 +163,9 @@ Outcome start(Warp& warp, const Instruction& i, Mask lanes) {
             registers.push_back(warp.read(members[k]));
         }
         product.rows.resize(kWarpRows * static_cast<size_t>(product.depth));
-        read_fragment(fragment_a(kWarpRows, product.depth, product.type_a), product.type_a, registers.data(),
-                      [&](int row, int k, double value) { product.rows[size_t(row) * size_t(product.depth) + size_t(k)] = value; });
+        read_fragment(
+            fragment_a(kWarpRows, product.depth, product.type_a), product.type_a, registers.data(),
+            [&](int row, int k, double value) { product.rows[size_t(row) * size_t(product.depth) + size_t(k)] = value; });
     } else {
         product.a = {warp.uniform(i[1], lanes, "descriptors"), false, bytes_a};
         if (i.flags & kTransposes) product.a.transposed = immediate(next++) != 0;
@@ -175,7 +178,8 @@ Outcome start(Warp& warp, const Instruction& i, Mask lanes) {
     require(warp.fenced(), "wgmma.mma_async before any wgmma.fence");
     for (const auto* numbers : {&product.results, &product.sources}) {
         for (int32_t number : *numbers) {
-            require(!warp.written_since_fence(number), "wgmma.mma_async uses a register that was written after the last wgmma.fence");
+            require(!warp.written_since_fence(number),
+                    "wgmma.mma_async uses a register that was written after the last wgmma.fence");
             ++queue.registers[number];
         }
     }

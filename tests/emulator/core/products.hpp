@@ -26,10 +26,10 @@ struct Product {
     double sign;
     SharedMatrix a, b;
     bool a_from_registers;
-    std::vector<double> rows;              // then, 16 of depth numbers
+    std::vector<double> rows;               // then, 16 of depth numbers
     std::vector<int32_t> results, sources;  // registers
-    std::vector<bool> lost;  // rows that may hold anything, where they may be read while copies write them
-    int64_t writes;          // into shared memory before it started
+    std::vector<bool> lost;                 // rows that may hold anything, where they may be read while copies write them
+    int64_t writes;                         // into shared memory before it started
 };
 
 }  // namespace emulator

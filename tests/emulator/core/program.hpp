@@ -63,10 +63,10 @@ struct Kernel {
     std::vector<Slot> constants;  // kLanes of each, all alike
     std::vector<Special> specials;
     int32_t registers = 0;
-    uint32_t static_shared = 0;  // bytes, from kSharedBase on
+    uint32_t static_shared = 0;   // bytes, from kSharedBase on
     uint32_t dynamic_shared = 0;  // where the extern array starts
     uint32_t local_bytes = 0;
-    int32_t most_threads = 0;  // .maxntid, 0 where it says nothing
+    int32_t most_threads = 0;                         // .maxntid, 0 where it says nothing
     std::vector<std::pair<uint32_t, uint32_t>> gaps;  // shared memory between variables, [from, to)
 
     const Operand* members(const Operand& vector) const { return operands.data() + vector.index; }

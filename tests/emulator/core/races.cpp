@@ -21,7 +21,8 @@ bool Races::known(int thread, const Last& last) const {
     const auto warp = static_cast<size_t>(thread / kLanes);
     if (last.thread < threads_ && last.thread / kLanes == thread / kLanes) {
         const Meetings& meetings = meetings_[warp];
-        return last.clock <= meetings.all || last.clock <= meetings.lanes[size_t(thread % kLanes)][size_t(last.thread % kLanes)];
+        return last.clock <= meetings.all ||
+               last.clock <= meetings.lanes[size_t(thread % kLanes)][size_t(last.thread % kLanes)];
     }
     return last.clock <= warps_[warp][static_cast<size_t>(last.thread)];
 }

@@ -1,9 +1,9 @@
 // Finds accesses to the same byte of shared memory, at least one of them a write, that nothing orders.
 //
 // Every thread has a clock, which is its warp's count of instructions. What a thread may rely on is a vector of those clocks:
-// of each other thread, up to when. Barriers hand such vectors on: arriving adds the thread's own to the barrier's, waiting takes
-// the barrier's over. Within a warp only instructions that make lanes meet (bar.warp.sync, shuffles, votes, barriers) do so.
-// Taking over is kept per warp, not per thread: a thread is taken to know what another of its warp has waited for.
+// of each other thread, up to when. Barriers hand such vectors on: arriving adds the thread's own to the barrier's, waiting
+// takes the barrier's over. Within a warp only instructions that make lanes meet (bar.warp.sync, shuffles, votes, barriers) do
+// so. Taking over is kept per warp, not per thread: a thread is taken to know what another of its warp has waited for.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ inline void join(Knowledge& into, const Knowledge& other) {
 }
 
 class Races {
-   public:
+ public:
     // Looks at nothing unless `enabled`.
     Races(int threads, uint32_t base, uint32_t bytes, bool enabled);
 
@@ -49,7 +49,7 @@ class Races {
     void proxy_fence(int warp, Mask lanes, uint32_t now);
     void copied(uint32_t copy, Knowledge& into) const;
 
-   private:
+ private:
     struct Last {
         int32_t thread = -1;
         uint32_t clock = 0;
@@ -80,8 +80,8 @@ class Races {
     std::vector<std::vector<Last>> lists_;
     std::vector<Knowledge> warps_;
     std::vector<Meetings> meetings_;
-    std::vector<uint32_t> fenced_;     // of each thread, the clock of its last proxy fence
-    std::vector<Knowledge> fences_;    // of each warp, what it knew at its last proxy fence
+    std::vector<uint32_t> fenced_;                     // of each thread, the clock of its last proxy fence
+    std::vector<Knowledge> fences_;                    // of each warp, what it knew at its last proxy fence
     std::unordered_map<uint64_t, Knowledge> updated_;  // what updates of an address hand on
 };
 

@@ -38,27 +38,48 @@ void Warp::fill(const Special& special) {
         const uint64_t block_number = at.x + uint64_t{grid.x} * (at.y + uint64_t{grid.y} * at.z);
         const uint32_t below = (Mask{1} << lane) - 1;
         uint64_t value = 0;
-        if (is("%tid")) value = axis(thread_at);
-        else if (is("%ntid")) value = axis(block_size);
-        else if (is("%ctaid") || is("%clusterid")) value = axis(at);
-        else if (is("%nctaid") || is("%nclusterid")) value = axis(grid);
-        else if (is("%cluster_nctaid")) value = 1;
-        else if (is("%cluster_ctaid") || name == "%cluster_ctarank") value = 0;
-        else if (name == "%cluster_nctarank") value = 1;
-        else if (name == "%laneid") value = static_cast<uint64_t>(lane);
-        else if (name == "%warpid") value = static_cast<uint64_t>(number_);
-        else if (name == "%nwarpid") value = (block.threads + kLanes - 1) / kLanes;
-        else if (name == "%lanemask_lt") value = below;
-        else if (name == "%lanemask_le") value = below << 1 | 1;
-        else if (name == "%lanemask_eq") value = below + 1;
-        else if (name == "%lanemask_ge") value = ~below;
-        else if (name == "%lanemask_gt") value = ~(below << 1 | 1);
-        else if (name == "%smid") value = block_number % block.launch.options.resident;
-        else if (name == "%nsmid") value = block.launch.options.resident;
-        else if (name == "%gridid" || name == "%clock" || name == "%clock64" || name == "%globaltimer") value = clock_;
-        else if (name == "%dynamic_smem_size") value = block.launch.dynamic_shared;
-        else if (name == "%total_smem_size") value = block.shared.end() - kSharedBase;
-        else fail("the special register ", name, " is not emulated");
+        if (is("%tid"))
+            value = axis(thread_at);
+        else if (is("%ntid"))
+            value = axis(block_size);
+        else if (is("%ctaid") || is("%clusterid"))
+            value = axis(at);
+        else if (is("%nctaid") || is("%nclusterid"))
+            value = axis(grid);
+        else if (is("%cluster_nctaid"))
+            value = 1;
+        else if (is("%cluster_ctaid") || name == "%cluster_ctarank")
+            value = 0;
+        else if (name == "%cluster_nctarank")
+            value = 1;
+        else if (name == "%laneid")
+            value = static_cast<uint64_t>(lane);
+        else if (name == "%warpid")
+            value = static_cast<uint64_t>(number_);
+        else if (name == "%nwarpid")
+            value = (block.threads + kLanes - 1) / kLanes;
+        else if (name == "%lanemask_lt")
+            value = below;
+        else if (name == "%lanemask_le")
+            value = below << 1 | 1;
+        else if (name == "%lanemask_eq")
+            value = below + 1;
+        else if (name == "%lanemask_ge")
+            value = ~below;
+        else if (name == "%lanemask_gt")
+            value = ~(below << 1 | 1);
+        else if (name == "%smid")
+            value = block_number % block.launch.options.resident;
+        else if (name == "%nsmid")
+            value = block.launch.options.resident;
+        else if (name == "%gridid" || name == "%clock" || name == "%clock64" || name == "%globaltimer")
+            value = clock_;
+        else if (name == "%dynamic_smem_size")
+            value = block.launch.dynamic_shared;
+        else if (name == "%total_smem_size")
+            value = block.shared.end() - kSharedBase;
+        else
+            fail("the special register ", name, " is not emulated");
         slots[lane] = value;
     }
 }
@@ -86,8 +107,10 @@ Warp::Turn Warp::run(int budget) {
             lanes &= instruction.unless ? ~holds : holds;
         }
         try {
-            if (lanes) execute(instruction, lanes);
-            else ++pc_;
+            if (lanes)
+                execute(instruction, lanes);
+            else
+                ++pc_;
         } catch (const Fault& fault) {
             std::ostringstream text;
             const auto linear = static_cast<uint32_t>(thread(culprit_));
@@ -132,8 +155,10 @@ void Warp::park(Mask lanes) {
     Mask here = 0;
     each(parked_, [&](int lane) { here |= Mask{lane_pc_[lane] == pc_} << lane; });
     active_ = 0;
-    if (here) run_from(pc_);
-    else parked_ |= lanes;
+    if (here)
+        run_from(pc_);
+    else
+        parked_ |= lanes;
 }
 
 // The group that is furthest behind, of the lanes that can go on.
@@ -156,8 +181,10 @@ void Warp::run_from(int32_t at) {
     pc_ = at;
     next_other_ = INT32_MAX;
     each(live_ & ~(waiting_ | polled_), [&](int lane) {
-        if (lane_pc_[lane] == at) active_ |= Mask{1} << lane;
-        else if (lane_pc_[lane] > at) next_other_ = std::min(next_other_, lane_pc_[lane]);
+        if (lane_pc_[lane] == at)
+            active_ |= Mask{1} << lane;
+        else if (lane_pc_[lane] > at)
+            next_other_ = std::min(next_other_, lane_pc_[lane]);
     });
     parked_ &= ~active_;
 }
@@ -179,7 +206,8 @@ void Warp::jump(Mask lanes, int32_t to) {
 void Warp::exit(Mask lanes) {
     if (!stores.empty()) {
         each(lanes, [&](int lane) {
-            require(stores[lane].open.empty() && stores[lane].groups.empty(), "the thread ends while what it stores is under way");
+            require(stores[lane].open.empty() && stores[lane].groups.empty(),
+                    "the thread ends while what it stores is under way");
         });
     }
     live_ &= ~lanes;
@@ -252,8 +280,8 @@ char* Warp::memory(Space space, uint64_t address, uint32_t bytes, Access access,
             own.resize(kernel_.local_bytes);
             for (size_t i = 0; i < own.size(); ++i) own[i] = static_cast<char>(block.poison >> i % 8 * 8);
         }
-        require(address < own.size() && bytes <= own.size() - address, "accesses ", bytes, " bytes of local memory at ", address,
-                " of ", own.size());
+        require(address < own.size() && bytes <= own.size() - address, "accesses ", bytes, " bytes of local memory at ",
+                address, " of ", own.size());
         return own.data() + address;
     }
     return block.launch.buffers.at(address, bytes, access);
@@ -265,7 +293,9 @@ std::string Warp::where() const {
     std::map<std::pair<int32_t, const char*>, Mask> places;
     each(live_, [&](int lane) {
         const Mask bit = Mask{1} << lane;
-        const char* how = waiting_ & bit ? "waits at a barrier" : parked_ & bit ? "waits for lanes of its warp" : "looks in vain";
+        const char* how = waiting_ & bit  ? "waits at a barrier"
+                          : parked_ & bit ? "waits for lanes of its warp"
+                                          : "looks in vain";
         const int32_t at = waiting_ & bit ? lane_pc_[lane] - 1 : lane_pc_[lane];
         places[{kernel_.instructions[at].line, how}] |= bit;
     });

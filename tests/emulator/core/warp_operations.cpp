@@ -10,7 +10,7 @@ namespace {
 
 // Lanes that meet: of those here, each with the members that its mask names. False where some are still missing.
 class Meeting {
-   public:
+ public:
     Meeting(Warp& warp, const Operand& operand, Mask lanes) {
         const Slot* masks = warp.read(operand);
         each(lanes, [&](int lane) {
@@ -24,7 +24,7 @@ class Meeting {
     Mask of(int lane) const { return members_[lane]; }
     bool together = true;
 
-   private:
+ private:
     Mask members_[kLanes] = {};
 };
 

@@ -1,5 +1,6 @@
-// Stands in for the CUDA runtime and the driver, so that host code runs as it is where there is no GPU: what it launches goes to
-// a function of the test's. Only what the project calls is here; anything else is an undefined symbol when a library is loaded.
+// Stands in for the CUDA runtime and the driver, so that host code runs as it is where there is no GPU: what it launches goes
+// to a function of the test's. Only what the project calls is here; anything else is an undefined symbol when a library is
+// loaded.
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
@@ -62,8 +63,8 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, siz
 CUresult encode(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* dims,
                 const cuuint64_t* strides, const cuuint32_t* box, const cuuint32_t* steps, CUtensorMapInterleave interleave,
                 CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill fill) {
-    const int failed = device.encode(map, type, rank, reinterpret_cast<uintptr_t>(address), dims, strides, box, steps, interleave,
-                                     swizzle, fill);
+    const int failed = device.encode(map, type, rank, reinterpret_cast<uintptr_t>(address), dims, strides, box, steps,
+                                     interleave, swizzle, fill);
     return failed ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 

@@ -1,6 +1,6 @@
-// C = A B^T by the tensor cores of every architecture: cp.async into two stages, ldmatrix, mma.sync. Numbers are of 16 or 8 bits;
-// a stage holds 64 bytes of 64 rows of each side, and each of 4 warps multiplies 16 rows of A with 64 of B.
-// NO_WAIT, NO_BARRIER and NO_SECOND_BARRIER leave out what it needs.
+// C = A B^T by the tensor cores of every architecture: cp.async into two stages, ldmatrix, mma.sync. Numbers are of 16 or 8
+// bits; a stage holds 64 bytes of 64 rows of each side, and each of 4 warps multiplies 16 rows of A with 64 of B. NO_WAIT,
+// NO_BARRIER and NO_SECOND_BARRIER leave out what it needs.
 #include <cstdint>
 
 constexpr int kRows = 64, kSlab = 64, kPitch = kSlab + 16, kStageBytes = 2 * kRows * kPitch;

@@ -1,5 +1,5 @@
-// C = A B^T on Hopper: a warp has slabs of 128 bytes of 64 rows of each side brought by the copy engine into a ring of stages, and
-// a warpgroup multiplies them. The macros NO_... each leave out one thing that it needs.
+// C = A B^T on Hopper: a warp has slabs of 128 bytes of 64 rows of each side brought by the copy engine into a ring of stages,
+// and a warpgroup multiplies them. The macros NO_... each leave out one thing that it needs.
 #include <cstdint>
 
 constexpr int kRows = 64, kColumns = 64, kSlab = 128, kStages = 3;
@@ -16,11 +16,10 @@ __device__ uint32_t shared_address(const void* pointer) { return static_cast<uin
 __device__ void wait(uint32_t barrier, uint32_t parity) {
     uint32_t ended;
     do {
-        asm volatile(
-            "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p; }"
-            : "=r"(ended)
-            : "r"(barrier), "r"(parity)
-            : "memory");
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p; }"
+                     : "=r"(ended)
+                     : "r"(barrier), "r"(parity)
+                     : "memory");
     } while (!ended);
 }
 
@@ -35,17 +34,17 @@ __device__ uint64_t descriptor(uint32_t address) {
     return uint64_t{address >> 4} | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }
 
-#define REGISTERS                                                                                                       \
-    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"   \
+#define REGISTERS                                                                                                     \
+    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29," \
     "%30,%31}"
-#define RESULTS(c)                                                                                                      \
-    c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), c(d[10]), c(d[11]),       \
-        c(d[12]), c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), c(d[20]), c(d[21]), c(d[22]),   \
-        c(d[23]), c(d[24]), c(d[25]), c(d[26]), c(d[27]), c(d[28]), c(d[29]), c(d[30]), c(d[31])
-#define MULTIPLY(shape, flags, c)                                                                                      \
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned." shape " " REGISTERS            \
-                 ", %32, %33, p" flags "; }"                                                                            \
-                 : RESULTS(c)                                                                                           \
+#define RESULTS(c)                                                                                                          \
+    c(d[0]), c(d[1]), c(d[2]), c(d[3]), c(d[4]), c(d[5]), c(d[6]), c(d[7]), c(d[8]), c(d[9]), c(d[10]), c(d[11]), c(d[12]), \
+        c(d[13]), c(d[14]), c(d[15]), c(d[16]), c(d[17]), c(d[18]), c(d[19]), c(d[20]), c(d[21]), c(d[22]), c(d[23]),       \
+        c(d[24]), c(d[25]), c(d[26]), c(d[27]), c(d[28]), c(d[29]), c(d[30]), c(d[31])
+#define MULTIPLY(shape, flags, c)                                                                           \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned." shape " " REGISTERS \
+                 ", %32, %33, p" flags "; }"                                                                \
+                 : RESULTS(c)                                                                               \
                  : "l"(a), "l"(b), "r"(add))
 
 struct Half {
@@ -112,7 +111,8 @@ __device__ void gemm(const Map& a, const Map& b, typename Number::Sum* c, int m,
 #ifndef NO_FULL_WAIT
         wait(full(stage), slab / kStages & 1);
 #endif
-        const uint64_t left = descriptor(ring + stage * kStageBytes), right = descriptor(ring + stage * kStageBytes + kSideBytes);
+        const uint64_t left = descriptor(ring + stage * kStageBytes),
+                       right = descriptor(ring + stage * kStageBytes + kSideBytes);
 #ifndef NO_FENCE
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
@@ -133,10 +133,12 @@ __device__ void gemm(const Map& a, const Map& b, typename Number::Sum* c, int m,
     }
 }
 
-extern "C" __global__ void gemm_f16(const __grid_constant__ Map a, const __grid_constant__ Map b, float* c, int m, int n, int k) {
+extern "C" __global__ void gemm_f16(const __grid_constant__ Map a, const __grid_constant__ Map b, float* c, int m, int n,
+                                    int k) {
     gemm<Half>(a, b, c, m, n, k);
 }
-extern "C" __global__ void gemm_bf16(const __grid_constant__ Map a, const __grid_constant__ Map b, float* c, int m, int n, int k) {
+extern "C" __global__ void gemm_bf16(const __grid_constant__ Map a, const __grid_constant__ Map b, float* c, int m, int n,
+                                     int k) {
     gemm<BFloat>(a, b, c, m, n, k);
 }
 extern "C" __global__ void gemm_s8(const __grid_constant__ Map a, const __grid_constant__ Map b, int* c, int m, int n, int k) {

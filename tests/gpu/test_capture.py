@@ -1,0 +1,109 @@
+"""Searches captured in CUDA graphs: replayed with new queries they are what a search is, and take and wait for nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from metaindex import MetaIndex
+from metaindex.errors import ShapeError
+from tests.contract.scorers import assert_ranked_like
+from tests.gpu.card import DEVICE, every_backend, every_codec, scorer
+from tests.tolerances import score_tolerance
+
+pytestmark = pytest.mark.gpu
+N, T, R, D = 2000, 16, 4, 32
+SEARCHES = ({}, {"budget": (2, 5)}, {"plan": "(1,1)>300 (2,4)>40 (4,16)"})
+
+
+def made(**arguments) -> MetaIndex:
+    rng = np.random.default_rng(31)
+    index = MetaIndex(D, T, R, device="cuda", **arguments)
+    index.add([rng.standard_normal((t, D), dtype=np.float32) for t in rng.integers(1, T + 1, N)])
+    index.remove(range(0, N, 7))
+    return index
+
+
+def assert_search(captured, scores, rows, expected) -> None:
+    np.testing.assert_allclose(scores.cpu().numpy(), expected.scores, **score_tolerance(expected.scores))
+    assert_ranked_like(captured.ids(rows), expected.ids, expected.scores)
+
+
+@every_backend
+@every_codec
+@pytest.mark.parametrize("batch", [1, 3, 40])
+def test_a_replay_is_a_search(backend, kind, batch):
+    scorer(backend)
+    for index in (made(codec=kind), made(codec=kind, normalize=True), made(codec=kind, device_memory_limit=40_000)):
+        for rest in SEARCHES:
+            captured = index.capture(batch, R, k=9, scorer=backend, **rest)
+            for seed in range(3):
+                queries = np.random.default_rng(seed).standard_normal((batch, R, D), dtype=np.float32)
+                scores, rows = captured(torch.from_numpy(queries).to(DEVICE))
+                assert_search(captured, scores, rows, index.search(queries, k=9, scorer=backend, **rest))
+
+
+@every_backend
+def test_a_replay_takes_no_memory_and_waits_for_nothing(backend):
+    scorer(backend)
+    captured = made().capture(2, R, k=9, scorer=backend, plan=SEARCHES[2]["plan"])
+    queries = torch.randn(2, R, D, device=DEVICE)
+    captured(queries)
+    torch.cuda.synchronize(DEVICE)
+    before = torch.cuda.memory_stats(DEVICE)["allocation.all.allocated"]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(5):
+            captured(queries)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.cuda.memory_stats(DEVICE)["allocation.all.allocated"] == before
+
+
+@every_backend
+def test_replays_on_a_stream_follow_it(backend):
+    scorer(backend)
+    index = made()
+    captured = index.capture(2, R, k=9, scorer=backend)
+    queries = torch.randn(2, R, D, device=DEVICE)
+    late, stream = torch.zeros_like(queries), torch.cuda.Stream(DEVICE)
+    stream.wait_stream(torch.cuda.current_stream(DEVICE))
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        late.copy_(queries)
+        scores, rows = captured(late)
+    stream.synchronize()
+    assert_search(captured, scores, rows, index.search(queries.cpu().numpy(), k=9, scorer=backend))
+
+
+@every_backend
+def test_a_captured_search_keeps_its_documents(backend):
+    """Whatever becomes of them in the index, and of the index."""
+    scorer(backend)
+    index = made()
+    captured = index.capture(1, R, k=9, scorer=backend)
+    queries = torch.randn(1, R, D, device=DEVICE)
+    scores, rows = (one.clone() for one in captured(queries))
+    index.remove(captured.ids(rows)[0, :4])
+    index.compact()
+    index.search(queries, scorer=backend)
+    del index
+    torch.cuda.empty_cache()
+    again = captured(queries)
+    assert torch.equal(again[0], scores)
+    assert torch.equal(again[1], rows)
+
+
+@every_backend
+def test_more_hits_than_documents(backend):
+    scorer(backend)
+    index = made()
+    captured = index.capture(1, R, k=N + 5, scorer=backend)
+    scores, rows = captured(torch.randn(1, R, D, device=DEVICE))
+    there = len(index)
+    assert (rows[0, :there] >= 0).all()
+    assert (rows[0, there:] == -1).all()
+    assert torch.isneginf(scores[0, there:]).all()
+    with pytest.raises(ShapeError, match="as captured"):
+        captured(torch.zeros(2, R, D, device=DEVICE))
