@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     stored = sweep.add_argument_group("or stored vectors")
     stored.add_argument("--index", metavar="PATH", help="an index instead of synthetic vectors")
     stored.add_argument("--query-vectors", metavar="FILE", help="its queries: .npy, .npz or .safetensors with [B, R, d]")
+    arguments.add_trusted(stored)
     sweep.add_argument(
         "--budgets", type=arguments.budgets, help=f'pairs r_q,r_c separated by spaces ("{_BUDGETS}", cut to R and T)'
     )
@@ -91,7 +92,7 @@ def _subject(options: argparse.Namespace) -> sweeps.Subject:
     queries = vectors.read_queries(options.query_vectors)
     if not len(queries):
         raise ValueError(f"{options.query_vectors}: expected at least one query, got none")
-    return sweeps.stored(MetaIndex.open(options.index, num_threads=options.threads), queries, options.index)
+    return sweeps.stored(MetaIndex.open(options.index, trusted=options.trusted, num_threads=options.threads), queries, options.index)
 
 
 def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> list[str]:
