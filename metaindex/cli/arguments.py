@@ -32,7 +32,9 @@ def add_search(command: ArgumentParser) -> None:
 
 def add_trusted(command: Any) -> None:
     command.add_argument(
-        "--trusted", action="store_true", help="let FAISS read the file of the coarse stage: the index comes from somebody you trust"
+        "--trusted",
+        action="store_true",
+        help="let FAISS read the file of the coarse stage: the index comes from somebody you trust",
     )
 
 

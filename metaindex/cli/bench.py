@@ -92,7 +92,9 @@ def _subject(options: argparse.Namespace) -> sweeps.Subject:
     queries = vectors.read_queries(options.query_vectors)
     if not len(queries):
         raise ValueError(f"{options.query_vectors}: expected at least one query, got none")
-    return sweeps.stored(MetaIndex.open(options.index, trusted=options.trusted, num_threads=options.threads), queries, options.index)
+    return sweeps.stored(
+        MetaIndex.open(options.index, trusted=options.trusted, num_threads=options.threads), queries, options.index
+    )
 
 
 def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> list[str]:

@@ -126,9 +126,7 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
     return WhyNot(id_, verdict, k, _text(steps), tuple(stages), replace(exact, stage=str(steps[-1].budget)))
 
 
-def _proposed(
-    search: Search, step: Step, proposer: proposing.Proposer, k: int, row: int
-) -> tuple[Standing, NDArray[np.int64]]:
+def _proposed(search: Search, step: Step, proposer: proposing.Proposer, k: int, row: int) -> tuple[Standing, NDArray[np.int64]]:
     """Where ``row`` stands among what a coarse stage proposes, and all of that [1, C]."""
     rows = executor.alone(search, step, needed=k).rows
     rows = rows[rows >= 0]

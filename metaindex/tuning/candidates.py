@@ -72,9 +72,7 @@ class Candidates:
     stages, and how many documents each may be asked for.
     """
 
-    def __init__(
-        self, budgets: Budgets, train: Search, target: Wanted, request: Request, coarse: Mapping[Coarse, int]
-    ) -> None:
+    def __init__(self, budgets: Budgets, train: Search, target: Wanted, request: Request, coarse: Mapping[Coarse, int]) -> None:
         self._budgets, self._train, self._target, self._request, self._proposers = budgets, train, target, request, coarse
         self._costs = StageCosts(train, request.objective, request.batch, request.seed)
         self._most = most_kept(train)

@@ -35,7 +35,9 @@ def proposers(search: Search, k: int, most: int, objective: Objective, asked: It
         if objective == "bytes" and found.filled.is_graph:
             return {}  # what a walk through a graph reads can't be told
         documents = len(found.places.sequence)
-        asked = _beams(k, documents) if found.filled.is_graph else _probes(found.filled.lists, "nprobe" in found.filled.defaults)
+        asked = (
+            _beams(k, documents) if found.filled.is_graph else _probes(found.filled.lists, "nprobe" in found.filled.defaults)
+        )
     graph = found.filled.is_graph
     return {source: min(most, max(k, source.settings.get("efSearch", most))) if graph else most for source in asked}
 
