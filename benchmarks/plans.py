@@ -1,5 +1,5 @@
-"""The race of plans against the exact search: ``python -m benchmarks plans``. What tuned plans find, read and take, on synthetic
-nested vectors and on the docstrings of Python's standard library. See README.md."""
+"""Plans beside the exact search: ``python -m benchmarks plans``. What tuned ones find, read and take, on synthetic nested vectors
+and on the docstrings of Python's standard library. See README.md."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _PLANS_TIMED = 20  # queries
 
 @dataclass(frozen=True)
 class Size:
-    """A synthetic case. ``difficulties``: by trial, such that at 1,000,000 documents "main" is as the target rows say; at fewer,
-    lists of 1,000 hold more. ``seconds``: that a tuning may take, "main" first."""
+    """A synthetic case. ``difficulties``: by trial, such that at 1,000,000 documents "main" is as the targets say; of fewer, lists
+    of 1,000 hold more. ``seconds``: that a tuning may take."""
 
     documents: int
     coarse: str
@@ -156,7 +156,7 @@ def synthetic(bench: Bench, case: str, difficulty: str) -> None:
 
 
 def _best_coarse(tuning: Tuning) -> dict[str, str]:
-    """The cheapest plan with a coarse stage that reaches the target, else the best there is; none where it was chosen anyway."""
+    """The cheapest plan with a coarse stage that reaches the target, else the best; none where one was chosen anyway."""
     runs = [run for run in tuning.runs if run.plan.coarse is not None]
     if not runs or tuning.plan.coarse is not None:
         return {}
@@ -234,7 +234,7 @@ CASES: dict[str, tuple[Callable[[Bench, str, str], None], tuple[str, ...]]] = {
 
 
 def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], repository: Path) -> int:
-    """Run the chosen cases that are not yet in the file which ``results`` names for a run's record, print a table and write it."""
+    """Run the chosen cases that are not in the file yet which ``results`` names for a run's record; print and write a table."""
     options = _options(arguments)
     record = run_record(PACKAGES, repository=repository, seed=options.seed)
     out = options.out or (None if options.quick else results(record))

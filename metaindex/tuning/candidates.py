@@ -68,8 +68,9 @@ class Candidates:
     """Searches for plans until none can be cheaper than what was found, or the time is up, of which ``stopped`` tells.
 
     First a few queries look at every first stage: they tell how many documents it has to keep, and so which stages can be part
-    of a cheap plan at all. These, the most promising ones first, are then looked at with all training queries. ``coarse``: coarse
-    stages, and how many documents each may be asked for.
+    of a cheap plan at all. These, the most promising ones first, are then looked at with all training queries.
+
+    ``coarse``: coarse stages, and how many documents each may be asked for.
     """
 
     def __init__(self, budgets: Budgets, train: Search, target: Wanted, request: Request, coarse: Mapping[Coarse, int]) -> None:
@@ -165,14 +166,18 @@ class Candidates:
         cheapest = [*after, self._budgets.last][0]
         least = least_keep(self._target, proposals.ranks, proposals.ranks < LOST, self._goals[0], self._request.k)
         keeps: list[int] = []
+        limit = max(best.bound(goal) for goal in self._goals[:_SOUGHT])
         if least is not None:
-            limit = max(best.bound(goal) for goal in self._goals[:_SOUGHT])
             keeps = [
                 keep
                 for keep in _keeps(least, proposals.keep)
                 if self._first_cost(source, keep) + self._later_cost(cheapest, keep) < limit
             ]
-        later = {each: proposals.later(self._budgets.all[each], keeps) for each in after} if keeps else {}
+        later: dict[Exact, NDArray[np.int32]] = {}
+        for each in after if keeps else ():
+            spent = self._first_cost(source, keeps[0]) + self._later_cost(each, keeps[0])
+            if spent + self._later_cost(self._budgets.last, self._request.k) < limit:
+                later[each] = proposals.later(self._budgets.all[each], keeps)
         return FirstStage(source, partial(self._first_cost, source), proposals.ranks, keeps, later)
 
 

@@ -25,7 +25,7 @@ def proposers(search: Search, k: int, most: int, objective: Objective, asked: It
         ValueError: one was asked for and the coarse stage can't serve these searches.
     """
     if search.coarse is None:
-        return {source: most for source in asked or ()}  # that there is no such stage is told where the plan is made
+        return dict.fromkeys(asked or (), most)  # that there is no such stage is told where the plan is made
     found = proposing.ready(search, search.coarse, Coarse(), k)
     if isinstance(found, str):
         if asked:

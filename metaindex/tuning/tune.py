@@ -25,7 +25,7 @@ from metaindex.tuning.training import wanted
 from metaindex.types import Budget
 
 FEWEST_QUERIES = 20
-_MOST_QUERIES = 512
+_MOST_QUERIES = 1024
 _MEASURED = 2  # plans of each recall
 _LEAST_SECONDS = 2.0  # for measuring them, however late it is
 
@@ -37,7 +37,7 @@ def tune(searches: Searches, search: Search, budget: Budget, request: Request, c
     """The cheapest plan for the queries of ``search`` that reaches the target against the exact result at ``budget``.
 
     Raises:
-        ValueError: too few queries, no documents, not one dict of judgements for each query, or a coarse stage that can't serve.
+        ValueError: too few queries, no documents, not one dict of judgements for each query, a coarse stage that can't serve.
         PlanError: a plan or coarse stage that was given does not fit.
     """
     budgets = Budgets(searches, search, budget)
