@@ -117,11 +117,11 @@ def sweep(subject: Subject, searches: Sequence[str], k: int, rounds: int) -> lis
     return [Row(answer, timing) for answer, timing in zip(answers, interleave(calls, rounds=rounds).values())]
 
 
-def tuned(subject: Subject, k: int, recall: float, seconds: float, seed: int) -> list[str]:
-    """Plans for the first codec's index that are cheaper than all that find as much, up to ``recall`` and beyond: found with the
+def tuned(subject: Subject, k: int, recall: float, objective: str, seconds: float, seed: int) -> list[str]:
+    """Plans for the first codec's index that cost less than all that find as much, up to ``recall`` and beyond: found with the
     training queries alone."""
     index = next(iter(subject.indexes.values()))
-    tuning = index.tune(subject.training, k, recall, seconds=seconds, seed=seed)
+    tuning = index.tune(subject.training, k, recall, objective, seconds=seconds, seed=seed)
     return [str(run.plan) for run in tuning.frontier if len(run.plan.stages) > 1]
 
 

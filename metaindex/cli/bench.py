@@ -70,7 +70,12 @@ def add_parser(commands: Any) -> None:
     sweep.add_argument("--rounds", type=arguments.count, default=5, help="how many turns each search takes (5)")
     sweep.add_argument("--out", type=arguments.output_file, metavar="FILE", help="write the rows as JSON lines")
     sweep.add_argument("--plot", type=arguments.output_file, metavar="FILE", help="draw recall against latency as PNG")
-    sweep.add_argument("--against", choices=tuple(_AGAINST), default="latency", help="what the plot draws it against (latency)")
+    sweep.add_argument(
+        "--against",
+        choices=tuple(_AGAINST),
+        default="latency",
+        help="what is drawn against it, and least in tuned plans (latency)",
+    )
     sweep.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
     sweep.set_defaults(run=run, refuse=sweep.error)
 
@@ -88,7 +93,8 @@ def run(options: argparse.Namespace) -> int:
     kinds = _searches(options, subject)
     rows = sweeps.sweep(subject, list(kinds), options.k, options.rounds)
     record = run_record(seed=None if options.index else options.seed)
-    lines = [json_text({**row.as_json(), "kind": kinds[row.answer.search], "subject": subject.description, "run": record}) for row in rows]
+    about = {"subject": subject.description, "run": record}
+    lines = [json_text({**row.as_json(), "kind": kinds[row.answer.search], **about}) for row in rows]
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
@@ -133,8 +139,8 @@ def _subject(options: argparse.Namespace) -> sweeps.Subject:
 
 
 def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> dict[str, str]:
-    """Budgets and plans as texts that ``Plan.parse`` reads, and of which kind each is. Those that nobody asked for are cut to R
-    and T."""
+    """Budgets and plans as texts that ``Plan.parse`` reads, and of which kind each is. Those that nobody asked for are cut to
+    R and T."""
     everything = subject.exact.plan(query_tokens=subject.description["query_tokens"]).stages[-1].step.budget
     budgets = options.budgets
     if budgets is None:
@@ -147,6 +153,6 @@ def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> dict[str,
     if subject.exact.schema.coarse is not None:
         kinds |= {f"coarse>{max(options.k, count)} (*,*)": "coarse, then all tokens" for count in _CANDIDATES}
     if options.tune:
-        found = sweeps.tuned(subject, options.k, options.recall, options.tune, options.seed)
+        found = sweeps.tuned(subject, options.k, options.recall, options.against, options.tune, options.seed)
         kinds |= dict.fromkeys(found, "tuned plans")
     return kinds
