@@ -102,7 +102,7 @@ def test_counted_recalls_are_those_of_the_plan(kind):
 def test_a_plan_that_ends_with_fewer_query_tokens_does_not_begin_with_a_coarse_stage_of_all():
     target = wanted(built("Flat")._searches.prepare(QUERIES, "auto"), Budget(4, 8), 5)
     ranks = np.tile(np.arange(1, target.rows.shape[1] + 1, dtype=np.int32), (len(QUERIES), 1))
-    later = {each: ranks[None] for each in (Exact(2, 4), Exact(None, 4))}
+    later = dict.fromkeys((Exact(2, 4), Exact(None, 4)), ranks[None])
     for source, ends in ((Coarse(), {"(*,4)"}), (Exact(1, 1), {"(2,4)", "(*,4)"})):
         best = Cheapest([0.9], 1e9)
         cascades = Cascades(target, Exact(), 5, lambda budget, count: count * 1.0, best)
