@@ -243,7 +243,7 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
     waiting = [(case, part) for case in options.cases or list(CASES) for part in CASES[case][1] if (case, part) not in kept]
     if options.parts:
         waiting = [(case, part) for case, part in waiting if part in options.parts]
-    if waiting and not options.uncalibrated:
+    if waiting and not (options.uncalibrated or options.quick):
         print("calibrating", file=sys.stderr, flush=True)
         calibration.save({("cpu", CODEC): calibrate(CODEC, THREADS)})
     for case, part in waiting:
@@ -280,7 +280,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=("main", "easy", "hard", "all"), help="difficulties; all by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a hundredth of it; writes no results unless --out is given")
+    parser.add_argument("--quick", action="store_true", help="a hundredth of it, not calibrated; writes no results unless --out is given")
     parser.add_argument("--redo", action="store_true", help="run again what the file of this commit has already")
     parser.add_argument("--uncalibrated", action="store_true", help="take the machine's calibration as it is")
     parser.add_argument("--out", type=Path, help="JSON lines; by default benchmarks/results/<date>-<machine>-plans.jsonl")
