@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import disk
+from benchmarks.measures import Measures, render
 from metaindex import MetaIndex
 from metaindex.bench.machine import run_record
 
@@ -48,15 +49,14 @@ class Sizes:
         return replace(self, documents=1_500, segments=10, small_adds=10, filtered=10_000)
 
 
-@dataclass
-class Bench:
+@dataclass(kw_only=True)
+class Bench(Measures):
     """A run: where it writes, how large, how often, and the vectors that the cases share."""
 
     folder: Path
     sizes: Sizes
     rounds: int
     seed: int
-    rows: list[dict[str, Any]]
 
     def vectors(self) -> NDArray[np.float16]:
         """The documents float16 [N, T, d], all at once, so that no case pays for making them."""
@@ -74,18 +74,6 @@ class Bench:
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
         return path
-
-    def row(
-        self, case: str, what: str, unit: str, runs: Sequence[float], *, most: float = 0, least: float = 0, **more: Any
-    ) -> None:
-        """The median of ``runs``, held against a target: at most ``most`` or at least ``least`` where they are given."""
-        value = statistics.median(runs)
-        target = f"<= {most:g}" if most else f">= {least:g}" if least else None
-        met = None if target is None else bool(value <= most if most else value >= least)
-        self.rows.append(
-            {"case": case, "what": what, "value": value, "unit": unit, "target": target, "met": met, "runs": list(runs), **more}
-        )
-        print(f"  {what}: {value:,.3g} {unit}{'' if target is None else f' (target {target})'}", file=sys.stderr, flush=True)
 
 
 def add(bench: Bench) -> None:
@@ -221,25 +209,6 @@ CASES: dict[str, Callable[[Bench], None]] = {
 }
 
 
-def render(rows: list[dict[str, Any]]) -> str:
-    run = rows[0]["run"]
-    lines = [
-        f"# Storage: {run['machine']['cpu']}, {run['machine']['cores']} cores, {run['date'][:10]}",
-        "",
-        f"{rows[0]['filesystem']}; {run['machine']['os']}; Python {run['machine']['python']}; commit {run['commit']}; "
-        f"seed {run['seed']}.",
-        "",
-    ]
-    if rows[0]["quick"]:
-        lines += ["**A quick run: less of everything. It shows that everything works; its numbers mean little.**", ""]
-    lines += ["| case | what | median | unit | target | met | runs |", "|---|---|--:|---|---|---|--:|"]
-    for row in rows:
-        met = "" if row["met"] is None else "yes" if row["met"] else "**no**"
-        cells = (row["case"], row["what"], f"{row['value']:,.3g}", row["unit"], row["target"] or "", met, str(len(row["runs"])))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], repository: Path) -> int:
     """Run the chosen cases, print a table and write it with its rows to the file that ``results`` names for a run's record."""
     options = _options(arguments)
@@ -249,13 +218,13 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
     record = run_record(PACKAGES, repository=repository, seed=options.seed)
     with tempfile.TemporaryDirectory(prefix="storage-", dir=options.folder) as folder:
         sizes = Sizes().quick() if options.quick else Sizes()
-        bench = Bench(Path(folder), sizes, options.rounds, options.seed, [])
+        bench = Bench(folder=Path(folder), sizes=sizes, rounds=options.rounds, seed=options.seed)
         for name in options.cases or list(CASES):
             print(f"{name}: {CASES[name].__doc__}", file=sys.stderr, flush=True)
             CASES[name](bench)
     for row in bench.rows:
         row |= {"quick": options.quick, "filesystem": filesystem, "run": record}
-    text = render(bench.rows)
+    text = render("Storage", bench.rows, f"{filesystem}; ")
     print(text)
     out = options.out or (None if options.quick else results(record))
     if out is not None:

@@ -134,7 +134,10 @@ class Searches:
     def check_default(self, plan: Plan) -> None:
         """Raises PlanError: no search of this index could run ``plan``."""
         search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")
-        plan.steps(*sides(search, plan.reach), 1)
+        coarse = None if self._coarse is None else search.snapshot.levels.stop(0)
+        plan.steps(*sides(search, plan.reach), 1, coarse)
+        if plan.coarse is not None and self._coarse is not None:
+            _check_settings(plan, self._coarse)
 
 
 def default_plan(schema: Schema, k: int) -> Plan | None:

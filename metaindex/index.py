@@ -391,7 +391,8 @@ class MetaIndex:
             objective: "latency", the time of single queries; "throughput", of batches of ``batch``; "bytes" read per query.
             qrels: for each query the gains of its relevant documents by id. The target is then the share ``recall`` of the
                 mean nDCG@k of the exact search.
-            plans: more plans to measure. coarse: coarse stages to try first, with their parameters.
+            plans: more plans to measure. coarse: coarse stages to try first, with their parameters, in place of those that the
+                index's kind suggests, from few lists or a narrow beam to many; ``[]`` for none.
             seconds: about how long this may take. progress: called with the share that is done and what comes next.
             seed: which queries train. The same seed gives the same plans to choose from, but for what depends on time.
 

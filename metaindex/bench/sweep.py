@@ -28,7 +28,7 @@ class Subject:
     """What is swept: the same documents in one index per codec, and at least one query: [B, R, d] or a list of [r_i, d].
 
     ``exact`` holds the documents in the most precise codec there is: float32, or the stored index itself. ``about`` int64 [B]:
-    the ids of the documents that queries are about, where that is known.
+    the ids of the documents that queries are about, where that is known. ``training``: other queries, to tune plans with.
     """
 
     indexes: dict[str, MetaIndex]
@@ -36,6 +36,7 @@ class Subject:
     queries: NDArray | list[NDArray]
     about: NDArray[np.int64] | None
     description: dict[str, Any]
+    training: NDArray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,29 @@ class Row:
         return {**asdict(self.answer), **self.timing.row()}
 
 
-def synthetic(vectors: NestedVectors, queries: int, query_tokens: int, codecs: Sequence[str], threads: int | None) -> Subject:
-    """Seeded nested vectors, one index per codec."""
-    asked, about = vectors.queries(queries, query_tokens)
-    built = {codec: MetaIndex(codec=codec, nested=True, num_threads=threads) for codec in dict.fromkeys((*codecs, "float32"))}
+def synthetic(
+    vectors: NestedVectors,
+    queries: int,
+    query_tokens: int,
+    codecs: Sequence[str],
+    threads: int | None,
+    *,
+    coarse: str | None = None,
+    training: int = 0,
+) -> Subject:
+    """Seeded nested vectors, one index per codec, with a coarse stage where one is given, and so many queries to train with."""
+    asked, about = vectors.queries(queries + training, query_tokens)
+    built = {
+        codec: MetaIndex(codec=codec, nested=True, num_threads=threads, coarse=coarse)
+        for codec in dict.fromkeys((*codecs, "float32"))
+    }
     for index in built.values():
         index.add(vectors.batches())
     shape = {"documents": vectors.documents, "doc_tokens": vectors.doc_tokens, "dim": vectors.dim}
     description = {"data": "synthetic nested vectors", **shape, "queries": queries, "query_tokens": query_tokens}
-    return Subject({codec: built[codec] for codec in codecs}, built["float32"], asked, about, description)
+    description |= {"difficulty": vectors.difficulty, "coarse": coarse}
+    indexes = {codec: built[codec] for codec in codecs}
+    return Subject(indexes, built["float32"], asked[:queries], about[:queries], description, asked[queries:])
 
 
 def stored(index: MetaIndex, queries: NDArray | list[NDArray], name: str) -> Subject:
@@ -95,11 +110,19 @@ def sweep(subject: Subject, searches: Sequence[str], k: int, rounds: int) -> lis
         PlanError, ValueError: a search does not parse or does not fit the index.
     """
     pairs = list(product(subject.indexes, searches))
-    best = np.asarray(subject.exact.search(subject.queries, k).scores)
+    best = np.asarray(subject.exact.search(subject.queries, k, plan="(*,*)").scores)
     # Answers come first: a search that can't run says so before anything is timed.
     answers = [_answer(subject, codec, search, k, best) for codec, search in pairs]
     calls = {f"{codec} {search}": _one_by_one(subject, codec, search, k) for codec, search in pairs}
     return [Row(answer, timing) for answer, timing in zip(answers, interleave(calls, rounds=rounds).values())]
+
+
+def tuned(subject: Subject, k: int, recall: float, objective: str, seconds: float, seed: int) -> list[str]:
+    """Plans for the first codec's index that cost less than all that find as much, up to ``recall`` and beyond: found with the
+    training queries alone."""
+    index = next(iter(subject.indexes.values()))
+    tuning = index.tune(subject.training, k, recall, objective, seconds=seconds, seed=seed)
+    return [str(run.plan) for run in tuning.frontier if len(run.plan.stages) > 1]
 
 
 def _one_by_one(subject: Subject, codec: str, search: str, k: int) -> Callable[[], object]:

@@ -19,7 +19,9 @@ These vectors measure speed and what plans and codecs lose. They say nothing abo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +37,7 @@ PARENT_SHARE = 0.5  # the cosine between an aspect and its parent
 QUERY_SHARE = 0.9  # the cosine between a query token and what it views
 
 _BATCH_VALUES = 32 << 20
+_BLOCK_VALUES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,17 @@ class NestedVectors:
     seed: int = 0
     difficulty: float = 0.45
 
-    def batches(self) -> Iterator[NDArray[np.float32]]:
-        """The documents in order, float32 [n, T, d] at a time."""
-        for start, stop in self._ranges():
-            yield self._batch(start, stop)
+    def batches(self, threads: int = 1) -> Iterator[NDArray[np.float32]]:
+        """The documents in order, float32 [n, T, d] at a time, made by so many threads, each a batch ahead."""
+        _ = self._topics  # made once, before threads ask for them
+        with ThreadPoolExecutor(threads) as pool:
+            coming = deque[Future[NDArray[np.float32]]]()
+            for start, stop in self._ranges():
+                coming.append(pool.submit(self._batch, start, stop))
+                if len(coming) > threads:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def array(self) -> NDArray[np.float32]:
         """All documents at once, float32 [N, T, d]."""
@@ -62,11 +72,12 @@ class NestedVectors:
             out[start:stop] = self._batch(start, stop)
         return out
 
-    def queries(self, count: int, tokens: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def queries(self, count: int, tokens: int, among: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """``count`` queries float32 [B, R, d] and, int64 [B], the document each is about. Tokens repeat where R exceeds the
-        aspects of a topic."""
+        aspects of a topic. ``among``: only about the first so many documents, which saves making all of them."""
+        among = self.documents if among is None else min(among, self.documents)
         random = np.random.default_rng((self.seed, 1))
-        about = random.choice(self.documents, size=count, replace=count > self.documents).astype(np.int64)
+        about = random.choice(among, size=count, replace=count > among).astype(np.int64)
         facet = random.integers(0, FACETS, count)
         sources = np.empty((count, tokens, self.dim), dtype=np.float32)
         for start, stop in self._ranges():
@@ -110,8 +121,12 @@ class NestedVectors:
         shape = (stop - start, FACETS)
         topics = random.integers(0, len(self._topics), shape)
         shares = random.uniform(*TOPIC_SHARES, size=shape).astype(np.float32)
-        fresh = _unit(random.standard_normal((*shape, self._count, self.dim), dtype=np.float32))
-        return shares, _mix(self._topics[topics], fresh, shares[..., None, None])
+        aspects = random.standard_normal((*shape, self._count, self.dim), dtype=np.float32)
+        step = max(1, _BLOCK_VALUES // (FACETS * self._count * self.dim))
+        for at in range(0, len(aspects), step):  # what is worked on stays in a cache
+            block = slice(at, at + step)
+            aspects[block] = _mix(self._topics[topics[block]], _unit(aspects[block]), shares[block, :, None, None])
+        return shares, aspects
 
     def _batch(self, start: int, stop: int) -> NDArray[np.float32]:
         _, aspects = self._aspects(start, stop)

@@ -26,7 +26,16 @@ def add_search(command: ArgumentParser) -> None:
     command.add_argument("--candidates", type=count, help="how many documents a scan of level 0 proposes")
     command.add_argument("--filter", type=json_object, metavar="JSON", help=FILTER)
     command.add_argument("--plan", type=plan, help='stages such as "(1,1)>4000 (4,8)>400 (16,64)"')
+    add_trusted(command)
     command.set_defaults(refuse=command.error)
+
+
+def add_trusted(command: Any) -> None:
+    command.add_argument(
+        "--trusted",
+        action="store_true",
+        help="let FAISS read the file of the coarse stage: the index comes from somebody you trust",
+    )
 
 
 def refuse_what_does_not_fit(options: Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metaindex.bench import sweep as sweeps
@@ -14,11 +15,19 @@ from metaindex.cli.output import json_text
 from metaindex.index import MetaIndex
 
 _BUDGETS = "1,1 2,4 4,8 8,16 16,64"
+_CANDIDATES = (100, 1000, 4000)
+_TRAINING = 400  # queries
 _NOTES = """\
 ms       median of single queries, packing and encoding apart; contestants take turns
 MB read  document vectors that one query reads
 recall   share of the {k} best at the full budget {truth} that was found (a tie counts as found)
 error    the largest error of a returned score, relative, against float64 on those vectors at the same budget"""
+
+
+_AGAINST: dict[str, tuple[Callable[[sweeps.Row], float], str]] = {
+    "latency": (lambda row: 1e3 * row.timing.median, "median latency per query, ms (log scale)"),
+    "bytes": (lambda row: row.answer.bytes / 1e6, "document vectors read per query, MB (log scale)"),
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -36,9 +45,20 @@ def add_parser(commands: Any) -> None:
     data.add_argument(
         "--difficulty", type=arguments.fraction, default=0.45, help="from 0 to 1: how much first tokens leave out (0.45)"
     )
+    data.add_argument(
+        "--coarse", metavar="KIND", help='a FAISS index such as "IVF512,Flat", whose candidates are ranked with all tokens'
+    )
+    data.add_argument(
+        "--tune",
+        type=arguments.count,
+        metavar="SECONDS",
+        help="take so long to find plans, with queries of their own, and add them",
+    )
+    data.add_argument("--recall", type=arguments.share, default=0.99, help="that those plans are to reach (0.99)")
     stored = sweep.add_argument_group("or stored vectors")
     stored.add_argument("--index", metavar="PATH", help="an index instead of synthetic vectors")
     stored.add_argument("--query-vectors", metavar="FILE", help="its queries: .npy, .npz or .safetensors with [B, R, d]")
+    arguments.add_trusted(stored)
     sweep.add_argument(
         "--budgets", type=arguments.budgets, help=f'pairs r_q,r_c separated by spaces ("{_BUDGETS}", cut to R and T)'
     )
@@ -50,6 +70,12 @@ def add_parser(commands: Any) -> None:
     sweep.add_argument("--rounds", type=arguments.count, default=5, help="how many turns each search takes (5)")
     sweep.add_argument("--out", type=arguments.output_file, metavar="FILE", help="write the rows as JSON lines")
     sweep.add_argument("--plot", type=arguments.output_file, metavar="FILE", help="draw recall against latency as PNG")
+    sweep.add_argument(
+        "--against",
+        choices=tuple(_AGAINST),
+        default="latency",
+        help="what is drawn against it, and least in tuned plans (latency)",
+    )
     sweep.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
     sweep.set_defaults(run=run, refuse=sweep.error)
 
@@ -57,21 +83,23 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     if (options.index is None) != (options.query_vectors is None):
         options.refuse("--index and --query-vectors: expected both, an index and a file of queries for it, or neither")
+    if options.index is not None and (options.coarse or options.tune):
+        options.refuse("--coarse, --tune: an index has its own coarse stage, and metaindex tune finds plans that --plans takes")
     if options.budgets == options.plans == []:
         options.refuse("--budgets, --plans: expected at least one to measure, got none")
     if options.plot:
         require_matplotlib()
     subject = _subject(options)
-    rows = sweeps.sweep(subject, _searches(options, subject), options.k, options.rounds)
+    kinds = _searches(options, subject)
+    rows = sweeps.sweep(subject, list(kinds), options.k, options.rounds)
     record = run_record(seed=None if options.index else options.seed)
-    lines = [json_text({**row.as_json(), "subject": subject.description, "run": record}) for row in rows]
+    about = {"subject": subject.description, "run": record}
+    lines = [json_text({**row.as_json(), "kind": kinds[row.answer.search], **about}) for row in rows]
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
     if options.plot:
-        runs = [Run(_series(row.answer), row.answer.search, 1e3 * row.timing.median, row.answer.recall) for row in rows]
-        title = f"Latency against budget: {subject.description['documents']:,} documents, d = {subject.description['dim']}"
-        plot_tradeoff(runs, options.plot, title=title, quality=f"recall@{options.k} of the exact result")
+        _plot(options, subject, rows, kinds)
     if options.json:
         print("\n".join(lines))
     else:
@@ -80,22 +108,39 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _series(answer: sweeps.Answer) -> str:
-    return f"{answer.codec}, plans" if ">" in answer.search else answer.codec
+def _plot(options: argparse.Namespace, subject: sweeps.Subject, rows: Sequence[sweeps.Row], kinds: Mapping[str, str]) -> None:
+    cost, axis = _AGAINST[options.against]
+    runs = [
+        Run(f"{row.answer.codec}, {kinds[row.answer.search]}", row.answer.search, cost(row), row.answer.recall) for row in rows
+    ]
+    title = f"What a search costs and finds: {subject.description['documents']:,} documents, d = {subject.description['dim']}"
+    plot_tradeoff(runs, options.plot, title=title, quality=f"recall@{options.k} of the exact result", latency=axis)
 
 
 def _subject(options: argparse.Namespace) -> sweeps.Subject:
     if options.index is None:
         made = NestedVectors(options.n, options.doc_tokens, options.dim, options.seed, options.difficulty)
-        return sweeps.synthetic(made, options.queries, options.query_tokens, options.codecs, options.threads)
+        training = _TRAINING if options.tune else 0
+        return sweeps.synthetic(
+            made,
+            options.queries,
+            options.query_tokens,
+            options.codecs,
+            options.threads,
+            coarse=options.coarse,
+            training=training,
+        )
     queries = vectors.read_queries(options.query_vectors)
     if not len(queries):
         raise ValueError(f"{options.query_vectors}: expected at least one query, got none")
-    return sweeps.stored(MetaIndex.open(options.index, num_threads=options.threads), queries, options.index)
+    return sweeps.stored(
+        MetaIndex.open(options.index, trusted=options.trusted, num_threads=options.threads), queries, options.index
+    )
 
 
-def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> list[str]:
-    """Budgets and plans as texts that ``Plan.parse`` reads, each once. Those that nobody asked for are cut to R and T."""
+def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> dict[str, str]:
+    """Budgets and plans as texts that ``Plan.parse`` reads, and of which kind each is. Those that nobody asked for are cut to
+    R and T."""
     everything = subject.exact.plan(query_tokens=subject.description["query_tokens"]).stages[-1].step.budget
     budgets = options.budgets
     if budgets is None:
@@ -104,4 +149,10 @@ def _searches(options: argparse.Namespace, subject: sweeps.Subject) -> list[str]
     if plans is None:
         middle = f"({min(4, everything.r_q)},{min(8, everything.r_c)})"
         plans = [f"(1,1)>{max(1000, options.k)} {middle}>{max(200, options.k)} (*,*)"]
-    return list(dict.fromkeys([*(f"({r_q},{r_c})" for r_q, r_c in budgets), *map(str, plans)]))
+    kinds = {f"({r_q},{r_c})": "budgets" for r_q, r_c in budgets} | {str(plan): "plans" for plan in plans}
+    if subject.exact.schema.coarse is not None:
+        kinds |= {f"coarse>{max(options.k, count)} (*,*)": "coarse, then all tokens" for count in _CANDIDATES}
+    if options.tune:
+        found = sweeps.tuned(subject, options.k, options.recall, options.against, options.tune, options.seed)
+        kinds |= dict.fromkeys(found, "tuned plans")
+    return kinds

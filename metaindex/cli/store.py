@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 def _search(options: argparse.Namespace) -> int:
     arguments.refuse_what_does_not_fit(options)
-    with MetaIndex.open(options.index) as index:
+    with MetaIndex.open(options.index, trusted=options.trusted) as index:
         result = index.search(
             vectors.read_queries(options.queries),
             options.k,

@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
     tune.add_argument("--seconds", type=arguments.count, default=300, help="about how long it may take (300)")
     tune.add_argument("--seed", type=arguments.from_zero, default=0, help="which queries train and which are held out")
     tune.add_argument("--threads", type=arguments.count, help="threads of a search; all cores by default")
+    arguments.add_trusted(tune)
     tune.add_argument("--save", action="store_true", help="make the plan the default of this index's searches")
     tune.add_argument("--out", type=arguments.output_file, metavar="FILE", help="write the measured plans as JSON lines")
     tune.add_argument("--plot", type=arguments.output_file, metavar="FILE", help="draw recall against the objective as PNG")
@@ -53,7 +54,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.plot:
         require_matplotlib()
-    with MetaIndex.open(options.index, "r+" if options.save else "r", num_threads=options.threads) as index:
+    mode = "r+" if options.save else "r"
+    with MetaIndex.open(options.index, mode, trusted=options.trusted, num_threads=options.threads) as index:
         tuning = _tuned(options, index)
         documents = len(index)
         if options.save and tuning.reached:

@@ -40,7 +40,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _why_not(options: argparse.Namespace) -> int:
     arguments.refuse_what_does_not_fit(options)
-    with MetaIndex.open(options.index) as index:
+    with MetaIndex.open(options.index, trusted=options.trusted) as index:
         found = index.why_not(
             _query(options),
             _id(options, index),

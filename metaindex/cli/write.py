@@ -30,6 +30,11 @@ def add_parser(commands: Any) -> None:
     build.add_argument("--levels", type=arguments.edges, help="level edges such as 1,4,16,64; doubling by default")
     build.add_argument("--normalize", action="store_true", help="divide every vector by its L2 norm")
     build.add_argument("--nested", action=argparse.BooleanOptionalAction, help="whether prefixes of a document stand for it")
+    build.add_argument(
+        "--coarse",
+        metavar="KIND",
+        help='a FAISS index in front, such as "IVF1024,Flat", "HNSW32" or "fde,Flat"; see docs/tuning.md',
+    )
     build.add_argument("--field", action="append", metavar="NAME", help="index this metadata field for filters; repeatable")
     build.set_defaults(run=_build)
 
@@ -78,6 +83,7 @@ def _new_index(options: argparse.Namespace) -> Iterator[MetaIndex]:
         normalize=options.normalize,
         nested=options.nested,
         fields=options.field,
+        coarse=options.coarse,
     )
     try:
         with index:

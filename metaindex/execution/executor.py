@@ -204,9 +204,13 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     return Found(scores, rows, tuple(steps), tuple(map(_total, zip(*batches))))
 
 
-def alone(search: Search, step: Step, candidates: NDArray[np.int64] | None = None) -> Found:
-    """One step by itself: what it keeps, of all documents or of ``candidates``, as ``run`` hands it to the next."""
-    return run(search, [step], min(step.keep, search.available), candidates)
+def alone(search: Search, step: Step, candidates: NDArray[np.int64] | None = None, needed: int = 0) -> Found:
+    """One step by itself: what it keeps, of all documents or of ``candidates``, as ``run`` hands it to the next. What a coarse
+    stage proposes, at least ``needed`` where there are as many, has no scores; where it can't serve, the scan that stands in
+    for it runs."""
+    if step.coarse is not None and search.available and (found := _proposed(search, step, needed)) is not None:
+        return found
+    return run(search, [step._replace(coarse=None)], min(step.keep, search.available), candidates)
 
 
 def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -241,6 +245,19 @@ def useful(steps: Sequence[Step], available: int) -> list[Step]:
     """``steps`` without those that would let every document through, or rank like the step after them."""
     kept = [step for step, later in pairwise(steps) if step.keep < available and (step.coarse or step.budget != later.budget)]
     return [*kept, steps[-1]]
+
+
+def _proposed(search: Search, step: Step, needed: int) -> Found | None:
+    _, proposer, _ = proposing.settled(search, [step], needed)
+    if proposer is None:
+        return None
+    ran = [_run_coarse(_part(search, batch), step, proposer) for batch in _batches(search, proposer.width(search))]
+    rows = np.full((len(search.queries), max(each.rows.shape[1] for each in ran)), -1)
+    start = 0
+    for each in ran:  # queries that were helped make their batch wider
+        rows[start : start + len(each.rows), : each.rows.shape[1]] = each.rows
+        start += len(each.rows)
+    return Found(np.full(rows.shape, -np.inf, np.float32), rows, (step,), (_total([each.stats for each in ran]),))
 
 
 def _run_coarse(search: Search, step: Step, proposer: proposing.Proposer) -> _Ran:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.coarse.stage import Ready
+from metaindex.coarse.stage import CoarseStage, Ready
+from metaindex.coarse.vectors import encoded
 from metaindex.execution import windows
 from metaindex.planning.cost import StageCost
 from metaindex.planning.plan import Coarse, Step
@@ -56,12 +57,21 @@ class Proposer:
 
     def rows(self, search: Search) -> NDArray[np.int64]:
         """The candidates int64 [B, C] of a batch, -1 where a query has fewer."""
-        r_q = self.budget.r_q
-        tokens = search.codec.decode(search.queries.parts)[:, :r_q]
-        lengths = np.minimum(search.queries.lengths, r_q)
+        tokens, lengths = self._asked(search)
         allowed = None if search.kept is None else search.allowed
         found = self.ready.candidates(tokens, lengths, self.keep, allowed, self.source.settings, search.num_threads)
         return self._topped_up(search, self._with_unseen(search, found))
+
+    def scores(self, search: Search, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What the one query of ``search`` scores with the documents at ``rows``, float32 [n]: what FAISS goes by, or nearly
+        where its index keeps codes."""
+        documents = np.concatenate(list(encoded(self.ready.vectors, search.snapshot, rows, search.codec)))
+        return np.asarray(documents @ self.ready.vectors.queries(*self._asked(search))[0])
+
+    def _asked(self, search: Search) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The query tokens [B, r_q, d] that count, and how many of each query are its own."""
+        r_q = self.budget.r_q
+        return search.codec.decode(search.queries.parts)[:, :r_q], np.minimum(search.queries.lengths, r_q)
 
     def _with_unseen(self, search: Search, found: NDArray[np.int64]) -> NDArray[np.int64]:
         """New documents lie in no FAISS index yet. By the first token they compete by its exact score, as all candidates then
@@ -98,16 +108,22 @@ def settled(search: Search, steps: Sequence[Step], k: int) -> tuple[list[Step], 
         return [first, *rest], None, ""
     stage = search.coarse
     assert stage is not None, "a plan with a coarse stage was made for an index without one"
-    found: Ready | str
-    if stage.scans and search.sources is not None:
-        found = "few documents are allowed, so that each is compared"
-    else:
-        names = frozenset(first.coarse.settings)
-        found = stage.ready(search.snapshot, first.keep, filtered=search.kept is not None, names=names)
+    found = ready(search, stage, first.coarse, first.keep)
     if isinstance(found, str):
         standing_in = [first._replace(coarse=None)] if stage.scans else []
         return [*standing_in, *rest], None, f"in place of {first.coarse}: {found}"
     return [first, *rest], Proposer(found, first.coarse, first.budget, first.keep, k, stage.scans), ""
+
+
+def ready(search: Search, stage: CoarseStage, source: Coarse, keep: int) -> Ready | str:
+    """What serves ``search`` with ``keep`` candidates for each query, or why the coarse stage can't.
+
+    Raises:
+        MissingDependencyError: FAISS is not installed. BackendError: this version does not know this kind of stage.
+    """
+    if stage.scans and search.sources is not None:
+        return "few documents are allowed, so that each is compared"
+    return stage.ready(search.snapshot, keep, filtered=search.kept is not None, names=frozenset(source.settings))
 
 
 def _best(search: Search, budget: Budget, candidates: NDArray[np.int64] | None, k: int) -> NDArray[np.int64]:

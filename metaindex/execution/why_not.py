@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.execution import executor, windows
+from metaindex.execution import executor, proposing, windows
 from metaindex.execution.executor import Search
 from metaindex.planning.plan import Step
 from metaindex.types import Budget
@@ -22,19 +22,21 @@ class Standing:
     """Where a document stood in one stage: ``rank``, from 1, of the ``compared`` documents, of which the stage keeps ``keep``.
 
     ``last_kept`` is the score of the last one kept. Of equal scores the document that was added first comes first, so a
-    document may be lost by a margin of 0.
+    document may be lost by a margin of 0. A coarse stage does not rank what it does not propose: there ``rank`` is ``None`` for
+    a document that was lost, and scores are inner products of the vectors it goes by. A margin above 0 then says that the
+    index passed it over, which a larger nprobe or efSearch may mend.
     """
 
     stage: str
     score: float
-    rank: int
+    rank: int | None
     compared: int
     keep: int
     last_kept: float
 
     @property
     def kept(self) -> bool:
-        return self.rank <= self.keep
+        return self.rank is not None and self.rank <= self.keep
 
     @property
     def margin(self) -> float:
@@ -42,8 +44,9 @@ class Standing:
         return self.score - self.last_kept
 
     def __str__(self) -> str:
+        rank = "     not proposed" if self.rank is None else f"rank {self.rank:>9,} of"
         return (
-            f"{self.stage:<16} rank {self.rank:>9,} of {self.compared:>11,}   score {self.score:.4f}, the last one kept "
+            f"{self.stage:<16} {rank:<17} {self.compared:>11,}   score {self.score:.4f}, the last one kept "
             f"{self.last_kept:.4f} ({self.margin:+.4f}){'' if self.kept else '   lost'}"
         )
 
@@ -80,7 +83,7 @@ class WhyNot:
     def __str__(self) -> str:
         lines = [f"document {self.id!r} {self._verdict()}"]
         lines += [f"  {standing}" for standing in self.stages]
-        if self.exact is not None:
+        if self.exact is not None and self.exact.rank is not None:
             told = "" if self.exact.kept else f"; an exact search does not find it among {self.k} either"
             if self.verdict == "filtered":
                 told = " without the filter"
@@ -107,10 +110,13 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
     if search.kept is not None and not np.isin(row, search.kept):
         everything = replace(search, kept=None)
         return WhyNot(id_, "filtered", k, _text(steps), exact=_exact(everything, steps[-1].budget, k, row))
-    steps = executor.useful(steps, search.available)
+    steps, proposer, _ = proposing.settled(search, executor.useful(steps, search.available), k)
     stages: list[Standing] = []
     candidates: NDArray[np.int64] | None = None
-    for step in steps:
+    if proposer is not None:
+        standing, candidates = _proposed(search, steps[0], proposer, k, row)
+        stages.append(standing)
+    for step in steps[len(stages) :] if not stages or stages[0].kept else ():
         standing, candidates = _standing(search, step, candidates, row)
         stages.append(standing)
         if not standing.kept:
@@ -118,6 +124,16 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
     verdict: Verdict = "found" if stages[-1].kept else "lost"
     exact = stages[0] if len(steps) == 1 else _exact(search, steps[-1].budget, k, row)
     return WhyNot(id_, verdict, k, _text(steps), tuple(stages), replace(exact, stage=str(steps[-1].budget)))
+
+
+def _proposed(search: Search, step: Step, proposer: proposing.Proposer, k: int, row: int) -> tuple[Standing, NDArray[np.int64]]:
+    """Where ``row`` stands among what a coarse stage proposes, and all of that [1, C]."""
+    rows = executor.alone(search, step, needed=k).rows
+    rows = rows[rows >= 0]
+    score, last_kept = proposer.scores(search, np.array([row, rows[-1]])).tolist()
+    (places,) = np.nonzero(rows == row)
+    rank = int(places[0]) + 1 if len(places) else None
+    return Standing(str(step), score, rank, search.available, len(rows), last_kept), rows[None, :]
 
 
 def _standing(search: Search, step: Step, candidates: NDArray[np.int64] | None, row: int) -> tuple[Standing, NDArray[np.int64]]:

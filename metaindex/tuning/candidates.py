@@ -59,17 +59,24 @@ class Budgets:
         return steps[0]
 
 
+def most_kept(search: Search) -> int:
+    """How many documents a first stage may keep."""
+    return min(_MOST_KEPT, search.available - 1)
+
+
 class Candidates:
     """Searches for plans until none can be cheaper than what was found, or the time is up, of which ``stopped`` tells.
 
     First a few queries look at every first stage: they tell how many documents it has to keep, and so which stages can be part
     of a cheap plan at all. These, the most promising ones first, are then looked at with all training queries.
+
+    ``coarse``: coarse stages, and how many documents each may be asked for.
     """
 
-    def __init__(self, budgets: Budgets, train: Search, target: Wanted, request: Request) -> None:
-        self._budgets, self._train, self._target, self._request = budgets, train, target, request
+    def __init__(self, budgets: Budgets, train: Search, target: Wanted, request: Request, coarse: Mapping[Coarse, int]) -> None:
+        self._budgets, self._train, self._target, self._request, self._proposers = budgets, train, target, request, coarse
         self._costs = StageCosts(train, request.objective, request.batch, request.seed)
-        self._most = min(_MOST_KEPT, train.available - 1)
+        self._most = most_kept(train)
         self._goals = sorted({request.target + share * (1 - request.target) for share in _MARGINS})
         self._lower = [each for each in _LOWER if each < request.target]
         self.stopped = False
@@ -84,7 +91,7 @@ class Candidates:
         later = {each: self._later_cost(each, self._request.k) for each in self._budgets.all}
         following = list(_worth_it({each: later[each] for each in self._budgets.lower}))
         firsts = dict[Exact | Coarse, float]()
-        sources: list[Exact | Coarse] = [*self._request.coarse, *self._budgets.lower]
+        sources: list[Exact | Coarse] = [*self._proposers, *self._budgets.lower]
         for source in sources:
             if not self._late(clock, stop):
                 firsts[source] = self._first_cost(source, self._request.k)
@@ -119,11 +126,11 @@ class Candidates:
         short = Cascades(target, self._budgets.last, self._request.k, self._later_cost, best)
         bounds = dict[Exact | Coarse, tuple[float, int]]()
         for number, (source, cost) in enumerate(firsts.items()):
-            bounds[source] = cost, self._most
+            bounds[source] = cost, self._most_of(source)
             if clock.past(stop):
                 continue
             clock.tell(start + (stop - start) * number / len(firsts), f"a first look at {source}")
-            ranks = Proposals(scouts, self._budgets.step(source, self._most), target).ranks
+            ranks = Proposals(scouts, self._budgets.step(source, self._most_of(source)), target).ranks
             short.search(FirstStage(source, partial(self._first_cost, source), ranks), self._lower)
             bounds[source] = self._bound(source, target, ranks, [*self._after(source, following), self._budgets.last])
         return {source: bounds[source] for source in sorted(bounds, key=lambda source: bounds[source])}
@@ -133,14 +140,18 @@ class Candidates:
             least_keep(target, ranks, ranks < LOST, recall, self._request.k)
             for recall in (self._request.target - _SLACK, self._goals[:_SOUGHT][-1])
         )
+        most = self._most_of(source)
         if keep is None:
-            return float("inf"), self._most
+            return float("inf"), most
         ending = self._later_cost(self._budgets.last, self._request.k)
         cost = self._first_cost(source, keep) + ending + min(self._later_cost(each, keep) for each in after)
-        return cost, self._most if better is None else min(self._most, _ROOM * better)
+        return cost, most if better is None else min(most, _ROOM * better)
+
+    def _most_of(self, source: Exact | Coarse) -> int:
+        return self._most if isinstance(source, Exact) else self._proposers[source]
 
     def _first_cost(self, source: Exact | Coarse, keep: int) -> float:
-        return self._costs.first(self._budgets.step(source, keep), self._most)
+        return self._costs.first(self._budgets.step(source, keep), self._most_of(source))
 
     def _later_cost(self, source: Exact, candidates: int) -> float:
         return self._costs.later(self._budgets.all[source], candidates)
@@ -155,14 +166,18 @@ class Candidates:
         cheapest = [*after, self._budgets.last][0]
         least = least_keep(self._target, proposals.ranks, proposals.ranks < LOST, self._goals[0], self._request.k)
         keeps: list[int] = []
+        limit = max(best.bound(goal) for goal in self._goals[:_SOUGHT])
         if least is not None:
-            limit = max(best.bound(goal) for goal in self._goals[:_SOUGHT])
             keeps = [
                 keep
                 for keep in _keeps(least, proposals.keep)
                 if self._first_cost(source, keep) + self._later_cost(cheapest, keep) < limit
             ]
-        later = {each: proposals.later(self._budgets.all[each], keeps) for each in after} if keeps else {}
+        later: dict[Exact, NDArray[np.int32]] = {}
+        for each in after if keeps else ():
+            spent = self._first_cost(source, keeps[0]) + self._later_cost(each, keeps[0])
+            if spent + self._later_cost(self._budgets.last, self._request.k) < limit:
+                later[each] = proposals.later(self._budgets.all[each], keeps)
         return FirstStage(source, partial(self._first_cost, source), proposals.ranks, keeps, later)
 
 

@@ -128,11 +128,16 @@ class Cascades:
     def _offer(self, target: float, stages: list[Stage], kept: NDArray[np.bool_], cost: float, keep: int) -> None:
         """The plan that ranks what ``stages`` keep; where they keep just k, their own order is the answer."""
         plans = [(Plan([*stages, Stage(self._last)]), cost + self._ending(keep))]
-        if keep == self._k and isinstance(stages[-1].source, Exact):
+        if keep == self._k and self._may_end(stages):
             plans.append((Plan([*stages[:-1], Stage(stages[-1].source)]), cost))
         for plan, total in plans:
             if total < self.best.bound(target):
                 self.best.offer(target, Candidate(plan, total, self._target.recall(kept)))
+
+    def _may_end(self, stages: list[Stage]) -> bool:
+        """Whether the last of ``stages`` may be a plan's last. A coarse stage goes by as many query tokens as that has."""
+        source = stages[-1].source
+        return isinstance(source, Exact) and (isinstance(stages[0].source, Exact) or source.r_q == self._last.r_q)
 
     def _ending(self, candidates: int) -> float:
         return self._cost(self._last, candidates)

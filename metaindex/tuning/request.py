@@ -17,14 +17,14 @@ _OBJECTIVES = ("latency", "throughput", "bytes")
 @dataclass(frozen=True, eq=False)
 class Request:
     """The arguments of ``MetaIndex.tune``, but for queries, budget and filter. ``target`` is its ``recall``; ``batch`` is 1
-    where single queries are timed."""
+    where single queries are timed; ``coarse`` is ``None`` where the index's own kind suggests what to try."""
 
     k: int
     target: float
     objective: Objective
     qrels: Sequence[Mapping[Any, float]] | None
     plans: tuple[Plan, ...]
-    coarse: tuple[Coarse, ...]
+    coarse: tuple[Coarse, ...] | None
     batch: int
     seed: int
 
@@ -39,8 +39,8 @@ class Request:
             raise TypeError("plans: expected a list of plans, got one plan")
         if qrels is not None and not all(isinstance(each, Mapping) for each in qrels):
             raise TypeError("qrels: expected a list with a dict of gains by document id for each query")
-        sources = tuple(coarse or ())
-        if not all(isinstance(each, Coarse) for each in sources):
+        sources = None if coarse is None else tuple(coarse)
+        if not all(isinstance(each, Coarse) for each in sources or ()):
             raise TypeError("coarse: expected a list of Coarse stages")
         return cls(
             k=integer("k", k),

@@ -14,17 +14,18 @@ from metaindex.asking import Searches
 from metaindex.execution import executor
 from metaindex.execution.executor import Search
 from metaindex.planning.plan import Plan, Stage, Step
-from metaindex.tuning.candidates import Budgets, Candidates
+from metaindex.tuning.candidates import Budgets, Candidates, most_kept
 from metaindex.tuning.cascades import Cheapest
 from metaindex.tuning.clock import Clock
 from metaindex.tuning.measure import HeldOut, measured
 from metaindex.tuning.outcome import Measured, Tuning
+from metaindex.tuning.proposers import proposers
 from metaindex.tuning.request import Request
 from metaindex.tuning.training import wanted
 from metaindex.types import Budget
 
 FEWEST_QUERIES = 20
-_MOST_QUERIES = 512
+_MOST_QUERIES = 1024
 _MEASURED = 2  # plans of each recall
 _LEAST_SECONDS = 2.0  # for measuring them, however late it is
 
@@ -36,15 +37,21 @@ def tune(searches: Searches, search: Search, budget: Budget, request: Request, c
     """The cheapest plan for the queries of ``search`` that reaches the target against the exact result at ``budget``.
 
     Raises:
-        ValueError: too few queries, no documents, or not one dict of judgements for each query.
+        ValueError: too few queries, no documents, not one dict of judgements for each query, a coarse stage that can't serve.
+        PlanError: a plan or coarse stage that was given does not fit.
     """
+    budgets = Budgets(searches, search, budget)
+    for plan in request.plans:
+        searches.steps(search, None, None, plan, request.k)
+    for source in request.coarse or ():
+        budgets.step(source, request.k)
     train, held, relevant = _split(search, budget, request, clock)
+    coarse = proposers(train, request.k, most_kept(train), request.objective, request.coarse)
     clock.tell(0.02, "the exact result of training queries")
     target = wanted(train, budget, request.k)
     clock.tell(_EXACT / 2, "the exact result of held-out queries")
     held_out = HeldOut(held, budget, wanted(held, budget, request.k), request.k, relevant, request.seed)
-    budgets = Budgets(searches, search, budget)
-    candidates = Candidates(budgets, train, target, request)
+    candidates = Candidates(budgets, train, target, request, coarse)
     best = candidates.find(clock, _EXACT, _SEARCHED)
     clock.tell(_SEARCHED, "measuring")
     exact_plan = Plan([Stage(budgets.last)])

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaindex import MetaIndex
+from metaindex.coarse import kinds, upkeep
 from metaindex.scoring.reference import maxsim
+from tests.tolerances import COARSE_INNER_PRODUCT
 
 DIM = 3
 
@@ -103,3 +105,46 @@ def test_what_compaction_forgets_is_unknown():
     index.compact()
     assert index.why_not(query, 2).verdict == "unknown"
     assert "unknown" in str(index.why_not(query, 9))
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF8,Flat", "HNSW8", "fde(repetitions=4,bits=2,dim=16),Flat"])
+def test_a_coarse_stage_says_whether_it_proposed(kind, monkeypatch):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    monkeypatch.setattr(upkeep, "FEW", 8)
+    monkeypatch.setattr(kinds, "POINTS_PER_CENTROID", 2)
+    rng = np.random.default_rng(0)
+    index = MetaIndex(codec="float32", coarse=kind, num_threads=1)
+    index.add(rng.standard_normal((300, 4, 8), dtype=np.float32))
+    index.add(rng.standard_normal((4, 4, 8), dtype=np.float32))
+    query = rng.standard_normal((2, 8), dtype=np.float32)
+    plan, k = "coarse>20 (2,2)>9 (*,*)", 5
+    hits = index.search(query, k, plan=plan).ids[0].tolist()
+    verdicts = set()
+    for one in range(len(index)):
+        found = index.why_not(query, one, plan, k)
+        assert found.verdict == ("found" if one in hits else "lost")
+        assert found.rank == (hits.index(one) + 1 if one in hits else None)
+        first = found.stages[0]
+        assert (first.stage, first.compared) == ("coarse>20", len(index))
+        assert first.kept == (first.rank is not None)
+        assert first.kept == (found.lost_at is not first)
+        if kind == "Flat":
+            scores = index.score(query, range(len(index)), (2, 1))[0]
+            assert first.score == pytest.approx(scores[one], abs=COARSE_INNER_PRODUCT)
+            order = np.argsort(-scores, kind="stable").tolist()
+            assert first.rank == (order.index(one) + 1 if one in order[:20] else None)
+            assert (first.margin < 0) == (one not in order[:20])
+        assert ("not proposed" in str(found)) == (first.rank is None)
+        verdicts.add((found.verdict, len(found.stages)))
+    assert verdicts >= {("found", 3), ("lost", 1), ("lost", 2)}
+    assert index.why_not(query, index.search(query, k).ids[0, 0], k=k).verdict == "found"  # by the plan of such an index
+
+
+def test_where_a_coarse_stage_can_not_serve_what_stands_in_is_told():
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    index = MetaIndex(codec="float32", coarse="IVF8,Flat")
+    index.add(np.random.default_rng(0).standard_normal((50, 4, 8), dtype=np.float32))  # too few to build of
+    query = np.ones((1, 8), np.float32)
+    found = index.why_not(query, 3, "coarse>20 (*,*)", 5)
+    scores = index.score(query, range(50), (1, 1))[0]
+    assert found.stages[0].rank == 1 + int((scores > scores[3]).sum())
