@@ -75,57 +75,54 @@ void require_codec(const device::Table& table, const device::Queries& queries) {
     require((table.scales != nullptr) == (queries.scales != nullptr), "queries: expected scales for int8 and for nothing else");
 }
 
+using Numbers = std::vector<std::vector<int64_t>>;  // of each level of each segment
+
 // What the copy engine is told of a table's levels at one r_c, and the arrays that it is made from.
 class ScanBoxes {
  public:
-    ScanBoxes(const std::string& codec, int32_t dim, std::vector<std::vector<int64_t>> codes,
-              std::vector<std::vector<int64_t>> rows, std::vector<int32_t> starts, std::vector<int32_t> widths, int32_t r_c)
-        : segments_(static_cast<int32_t>(codes.size())),
-          starts_(std::move(starts)),
+    ScanBoxes(const std::string& codec, int32_t dim, const Numbers& codes, const Numbers& rows, std::vector<int32_t> starts,
+              std::vector<int32_t> widths, int32_t r_c)
+        : starts_(std::move(starts)),
           widths_(std::move(widths)),
           codes_(joined(codes)),
           rows_(joined(rows)),
-          codec_(codec_of(codec)),
           r_c_(r_c),
-          writer_({codes_.data(), rows_.data(), starts_.data(), widths_.data(), segments_, static_cast<int32_t>(widths_.size()),
-                   dim, codec_},
-                  checked(r_c)) {}
+          writer_(levels(codec_of(codec), dim, codes.size()), r_c) {}
     ScanBoxes(const ScanBoxes&) = delete;
     ScanBoxes& operator=(const ScanBoxes&) = delete;
 
+    int32_t r_c() const { return r_c_; }
     int64_t bytes() const { return writer_.bytes(); }
     int32_t run_rows() const { return device::sm90::document_tile(r_c_).documents(); }
-    int32_t r_c() const { return r_c_; }
     void write(Address host) const {
-        require(host % 64 == 0, "host: expected an address that is a multiple of 64");
+        require(host != 0 && host % 64 == 0, "host: expected an address that is a multiple of 64");
         const WithoutGil without_gil;
         writer_.write(at<std::byte>(host), device::sm90::encode);
     }
     device::sm90::Boxes on_device(Address memory) const {
-        require(memory % device::sm90::kMapBytes == 0, "boxes: expected an address that is a multiple of 128");
+        require(memory % device::sm90::kMapBytes == 0, "memory: expected an address that is a multiple of 128");
         return writer_.boxes(at<const std::byte>(memory));
     }
 
  private:
-    std::vector<int64_t> joined(const std::vector<std::vector<int64_t>>& table) const {
+    std::vector<int64_t> joined(const Numbers& table) const {
+        require(!widths_.empty() && starts_.size() == widths_.size(), "starts, widths: expected one of each for each level");
         std::vector<int64_t> all;
         for (const std::vector<int64_t>& row : table) {
             require(row.size() == widths_.size(), "codes, rows: expected a number for each level of each segment");
             all.insert(all.end(), row.begin(), row.end());
         }
-        require(all.size() == widths_.size() * static_cast<size_t>(segments_), "rows: expected as many segments as in codes");
         return all;
     }
-    int32_t checked(int32_t r_c) const {
-        require(!widths_.empty() && starts_.size() == widths_.size(), "starts, widths: expected one of each for each level");
-        require(r_c >= 1 && r_c <= starts_.back() + widths_.back(), "r_c: expected 1 to the tokens of the levels");
-        return r_c;
+    device::sm90::LevelAddresses levels(Codec codec, int32_t dim, size_t segments) const {
+        require(codes_.size() == rows_.size(), "rows: expected as many segments as in codes");
+        require(r_c_ >= 1 && r_c_ <= starts_.back() + widths_.back(), "r_c: expected 1 to the tokens of the levels");
+        return {codes_.data(),  rows_.data(), starts_.data(), widths_.data(), static_cast<int32_t>(segments),
+                static_cast<int32_t>(widths_.size()), dim, codec};
     }
 
-    int32_t segments_;
     std::vector<int32_t> starts_, widths_;
     std::vector<int64_t> codes_, rows_;
-    Codec codec_;
     int32_t r_c_;
     device::sm90::BoxWriter writer_;
 };
@@ -174,8 +171,8 @@ void register_cuda(py::module_& module) {
         py::arg("output"), py::arg("queue"), "Score runs of rows int32 [count, 3]; see metaindex.device.operations.");
     py::class_<ScanBoxes>(module, "DeviceScanBoxes", plain, local,
                           "What a scan on Hopper reads of a table's levels at one r_c, besides the table.")
-        .def(py::init<const std::string&, int32_t, std::vector<std::vector<int64_t>>, std::vector<std::vector<int64_t>>,
-                      std::vector<int32_t>, std::vector<int32_t>, int32_t>(),
+        .def(py::init<const std::string&, int32_t, const Numbers&, const Numbers&, std::vector<int32_t>, std::vector<int32_t>,
+                      int32_t>(),
              py::arg("codec"), py::arg("dim"), py::arg("codes"), py::arg("rows"), py::arg("starts"), py::arg("widths"),
              py::arg("r_c"))
         .def_property_readonly("nbytes", &ScanBoxes::bytes)

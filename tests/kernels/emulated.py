@@ -28,8 +28,8 @@ def why_not() -> str | None:
 
 
 @functools.cache
-def host_code(architecture: str) -> HostCode:
-    """All CUDA sources, compiled for one architecture. Those of the scan on Hopper are empty on others."""
+def host_code() -> HostCode:
+    """All CUDA sources."""
     import pybind11
 
     folder = _ROOT / "csrc"
@@ -40,16 +40,16 @@ def host_code(architecture: str) -> HostCode:
         _NAME,
         [*sources, Path(__file__).with_name("cuda_module.cpp")],
         include=[folder / "include", folder / "cuda", folder / "bindings"],
-        architectures=(architecture,),
+        architectures=("80", "90a"),
         options=[f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Xcompiler=-fvisibility=hidden"],
         suffix=sysconfig.get_config_var("EXT_SUFFIX"),
     )
 
 
 @functools.cache
-def core(architecture: str) -> Any:
+def core() -> Any:
     """The bindings, as a module."""
-    code = host_code(architecture)
+    code = host_code()
     code.library()  # finds the stand-in for the runtime, which is loaded already
     spec = importlib.util.spec_from_file_location(_NAME, code.path)
     assert spec is not None and spec.loader is not None
@@ -73,12 +73,12 @@ class EmulatedOperations(CudaOperations):
 
     @property
     def core(self) -> Any:
-        return core(self.architecture)
+        return core()
 
     @property
     def launches(self) -> list[str]:
         """The kernels that were launched so far."""
-        return [name for name, _, _ in host_code(self.architecture).launches]
+        return [name for name, _, _ in host_code().launches]
 
     def why_not(self, device: str) -> str | None:
         return why_not()
@@ -118,7 +118,7 @@ class EmulatedOperations(CudaOperations):
             return operation(table, *arguments)
 
     def _device(self):
-        return host_code(self.architecture).device(self.architecture, self._reached, **self.options)
+        return host_code().device(self.architecture, self._reached, **self.options)
 
     def _reach(self, tensor: torch.Tensor) -> None:
         if tensor.numel():
