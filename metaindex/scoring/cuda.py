@@ -123,11 +123,12 @@ class CudaOperations:
     def topk(self, keys: Tensor, counts: Tensor, k: int) -> Tensor:
         import torch
 
-        best = torch.empty((len(keys), k), dtype=torch.int64, device=keys.device)
-        nbytes = self.core.cuda_topk_scratch_bytes(*keys.shape, k)
+        batch, columns = keys.shape
+        best = torch.empty((batch, k), dtype=torch.int64, device=keys.device)
+        nbytes = self.core.cuda_topk_scratch_bytes(batch, columns, k)
         scratch = torch.empty(nbytes, dtype=torch.uint8, device=keys.device)
         where = (self.address(scratch), self.address(best), self.queue(keys))
-        self.core.cuda_topk(self.address(keys), self.address(counts), *keys.shape, k, *where)
+        self.core.cuda_topk(self.address(keys), self.address(counts), batch, columns, k, *where)
         return best
 
     def queue(self, tensor: Tensor) -> Any:

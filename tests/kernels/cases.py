@@ -13,13 +13,13 @@ import torch
 
 from metaindex.codecs import codec
 from metaindex.device import keys
-from metaindex.device.operations import DeviceQueries, Hits, Operations
+from metaindex.device.operations import DeviceQueries, Operations
 from metaindex.device.residency import Residency
 from metaindex.device.table import DeviceTable
 from metaindex.scoring.device import uploaded
 from tests import builders
+from tests.kernels.outputs import assert_hits, assert_scores, poisoned, room
 from tests.kernels.plain import PlainOperations
-from tests.tolerances import score_tolerance
 
 CPU = torch.device("cpu")
 PLAIN = PlainOperations()
@@ -35,38 +35,6 @@ def asked(rng, kind, lengths, dim, width=None) -> DeviceQueries:
     queries = builders.queries(builders.documents(rng, lengths, dim), kind, width)
     whole = builders.request(queries, builders.snapshot(builders.documents(rng, [1], dim), kind), kind)
     return uploaded(whole, CPU)
-
-
-def poisoned(*shape: int) -> torch.Tensor:
-    return torch.full(shape, torch.nan)
-
-
-def room(batch: int, capacity: int, thresholds: torch.Tensor | None = None) -> Hits:
-    """Hits with one key each already, and poison where no key is."""
-    hits = Hits.empty(batch, capacity, CPU)
-    hits.keys.fill_(2**62)
-    hits.keys[:, 0] = torch.arange(batch)
-    hits.counts.fill_(1)
-    if thresholds is not None:
-        hits.thresholds.copy_(thresholds)
-    return hits
-
-
-def assert_scores(found: torch.Tensor, expected: torch.Tensor) -> None:
-    finite = expected[torch.isfinite(expected)].numpy()
-    np.testing.assert_allclose(found.numpy(), expected.numpy(), **score_tolerance(finite))
-
-
-def assert_hits(found: Hits, expected: Hits) -> None:
-    """The same documents, with scores within the tolerance, behind what was there before; nothing else is written."""
-    assert found.counts.tolist() == expected.counts.tolist()
-    for b, count in enumerate(expected.counts.tolist()):
-        assert found.keys[b, 0] == b
-        assert (found.keys[b, count:] == 2**62).all()
-        one, other = (keys.decode(hits.keys[b, 1:count]) for hits in (found, expected))
-        mine, theirs = one[1].argsort(), other[1].argsort()
-        assert one[1][mine].tolist() == other[1][theirs].tolist()
-        assert_scores(one[0][mine], other[0][theirs])
 
 
 def assert_scan(operations: Operations, table, queries, r_c, span=None, allow=None) -> None:

@@ -52,7 +52,8 @@ def core() -> Any:
     code = host_code()
     code.library()  # finds the stand-in for the runtime, which is loaded already
     spec = importlib.util.spec_from_file_location(_NAME, code.path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

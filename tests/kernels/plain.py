@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 
 import numpy as np
 import torch
@@ -63,13 +64,14 @@ def _scores(table, queries, r_c, rows, allow) -> tuple[torch.Tensor, torch.Tenso
     kind = codec(table.codec)
     raw = queries.codes.view(torch.uint16).numpy() if table.codec == "bfloat16" else queries.codes.numpy()
     decoded = kind.decode(Parts(raw, None if queries.scales is None else queries.scales.numpy()))
+    tokens_of = functools.cache(lambda row: document(table, row, r_c).astype(np.float64))
     found, wanted = torch.full(rows.shape, -torch.inf), torch.zeros(rows.shape, dtype=torch.bool)
     for b, c in np.ndindex(*rows.shape):
         row = int(rows[b, c])
         if row >= 0 and (allow is None or bool(allow[row])):
             wanted[b, c] = True
             query = decoded[b, : int(queries.lengths[b])].astype(np.float64)
-            score = (query @ document(table, row, r_c).astype(np.float64).T).max(axis=1).sum() if len(query) else 0.0
+            score = (query @ tokens_of(row).T).max(axis=1).sum() if len(query) else 0.0
             found[b, c] = -np.inf if np.isnan(score) else score
     return found, wanted
 

@@ -10,6 +10,7 @@ from metaindex.codecs import CODECS
 from metaindex.device.operations import DeviceQueries
 from tests.kernels import cases, emulated
 from tests.kernels.emulated import EmulatedOperations
+from tests.kernels.outputs import assert_scores, poisoned
 
 if why := emulated.why_not():
     pytest.skip(f"these tests emulate the kernels: {why}", allow_module_level=True)
@@ -73,10 +74,10 @@ def test_every_kernel(rng, operations, kind, shape):
         own = torch.stack([torch.from_numpy(rng.permutation(len(documents))[:9]) for _ in lengths])
         own[:, b] = -1
         cases.assert_gather(operations, table, queries, r_c, own, allow if b else None)
-    found, expected = cases.poisoned(*lists.shape), cases.poisoned(*lists.shape)
+    found, expected = poisoned(*lists.shape), poisoned(*lists.shape)
     for one, out in ((operations, found), (cases.PLAIN, expected)):
         one.maxsim_gather(table, queries, 8, lists, None, out)  # with repeats
-    cases.assert_scores(found, expected)
+    assert_scores(found, expected)
 
 
 @every_codec
@@ -101,7 +102,7 @@ def test_many_segments(rng, operations):
 def test_nothing_to_score(rng, operations):
     cases.nothing_to_score(rng, operations)
     none = DeviceQueries(torch.empty((0, 1, 8)), None, torch.empty(0, dtype=torch.int32))
-    operations.maxsim_scan(cases.stored(rng, "float32", [2], 8), none, 2, (0, 1), None, cases.poisoned(0, 1))
+    operations.maxsim_scan(cases.stored(rng, "float32", [2], 8), none, 2, (0, 1), None, poisoned(0, 1))
 
 
 @pytest.mark.parametrize("k", [1, 10, 64, 65, 300, 1024, 1025, 1500])

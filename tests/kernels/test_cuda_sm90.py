@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from metaindex.codecs import codec
 from metaindex.device.operations import DeviceQueries
+from metaindex.device.residency import Residency
 from metaindex.errors import BackendError
+from metaindex.scoring.device import uploaded
 from tests import builders
 from tests.kernels import cases, emulated
 from tests.kernels.emulated import EmulatedOperations
+from tests.kernels.outputs import assert_scores, poisoned
 
 if why := emulated.why_not():
     pytest.skip(f"these tests emulate the kernels: {why}", allow_module_level=True)
@@ -81,10 +85,10 @@ def test_budgets_at_and_inside_the_edges_of_levels(rng, pinned, kind, edges):
     table = cases.stored(rng, kind, [301, 1, 17, 64, 65, 128, 130, 300, 5], 16, segments=2, edges=edges)
     queries = cases.asked(rng, kind, [5, 3], 16)
     for r_c in (1, 2, 3, 5, 16, 17, 33, 64, 65, 129, 256, 257, 301):
-        found, expected = cases.poisoned(2, 9), cases.poisoned(2, 9)
+        found, expected = poisoned(2, 9), poisoned(2, 9)
         for one, out in ((pinned, found), (cases.PLAIN, expected)):
             one.maxsim_scan(table, queries, r_c, (0, 9), None, out)
-        cases.assert_scores(found, expected)
+        assert_scores(found, expected)
 
 
 @every_codec
@@ -94,9 +98,9 @@ def test_padding_never_wins(pinned, kind):
     direction = np.abs(rng.standard_normal(48)).astype(np.float32)
     docs = [-np.outer(rng.uniform(0.5, 1, t), direction).astype(np.float32) for t in (1, 3, 6, 11, 64, 5)]
     snapshot = builders.snapshot(docs, kind, edges=(64,))
-    table = cases.Residency("cpu").table(snapshot, cases.codec(kind), 48, 64)
+    table = Residency("cpu").table(snapshot, codec(kind), 48, 64)
     asked = builders.queries([np.outer([1, 0.5], direction).astype(np.float32)] * 3, kind, width=5)
-    queries = cases.uploaded(builders.request(asked, snapshot, kind), cases.CPU)
+    queries = uploaded(builders.request(asked, snapshot, kind), cases.CPU)
     cases.assert_scan(pinned, table, queries, 64)
 
 
@@ -127,9 +131,9 @@ def test_scores_repeat_bit_for_bit(rng, pinned, kind, lengths):
 )
 def test_copies_that_arrive_at_any_time(rng, options):
     operations = EmulatedOperations("90a", "sm90", **options)
-    table = cases.stored(rng, "float16", rng.integers(1, 80, 30).tolist(), 200, segments=2)
+    table = cases.stored(rng, "float16", [*rng.integers(1, 80, 12).tolist(), 79], 136, segments=2)
     for lengths in ([7], [16] * 9, [70, 3]):
-        cases.assert_scan(operations, table, cases.asked(rng, "float16", lengths, 200), 79)
+        cases.assert_scan(operations, table, cases.asked(rng, "float16", lengths, 136), 79)
 
 
 def test_batches_are_scanned_by_it_and_few_tokens_are_not(rng):
@@ -167,7 +171,7 @@ def test_what_pinned_kernels_can_not_serve_is_told(rng):
     assert "capability 9.0" in emulated.emulated_scorer("80", "sm90").supports(request).why
     table = cases.stored(rng, "float16", [1, 2], 33)
     with pytest.raises(BackendError, match="cuda:sm90 can't scan: .*16 bytes"):
-        pinned.maxsim_scan(table, cases.asked(rng, "float16", [2], 33), 2, (0, 2), None, cases.poisoned(1, 2))
+        pinned.maxsim_scan(table, cases.asked(rng, "float16", [2], 33), 2, (0, 2), None, poisoned(1, 2))
 
 
 def test_queries_that_the_copy_engine_can_not_read(rng, pinned):
@@ -176,7 +180,7 @@ def test_queries_that_the_copy_engine_can_not_read(rng, pinned):
     start = 1 if whole.data_ptr() % 16 == 0 else 0
     queries = DeviceQueries(whole[start : start + 8].view(1, 1, 8), None, torch.ones(1, dtype=torch.int32))
     with pytest.raises(ValueError, match="queries: expected codes at a multiple of 16 bytes"):
-        pinned.maxsim_scan(table, queries, 2, (0, 2), None, cases.poisoned(1, 2))
+        pinned.maxsim_scan(table, queries, 2, (0, 2), None, poisoned(1, 2))
 
 
 def test_boxes_are_made_once_for_a_table_and_a_budget(rng, pinned):
