@@ -151,6 +151,62 @@ def cuda_maxsim_scan(
 ) -> None:
     """Score runs of rows int32 [count, 3]; see ``metaindex.device.operations``."""
 
+class DeviceScanBoxes:
+    """What a scan on compute capability 9.0 reads of a table's levels at one r_c, besides the table.
+
+    Levels are given as the host knows them: ``codes`` [S][L], addresses on the device; ``rows`` [S][L], how many documents of each
+    segment reach each level; their ``starts`` and ``widths``.
+    """
+
+    def __init__(
+        self,
+        codec: str,
+        dim: int,
+        codes: Sequence[Sequence[int]],
+        rows: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        widths: Sequence[int],
+        r_c: int,
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def run_rows(self) -> int:
+        """The size of the runs of rows that the scan takes."""
+
+    def write(self, host: int) -> None:
+        """Write ``nbytes`` to host memory at a multiple of 64, for the device at a multiple of 128. RuntimeError: the driver
+        refuses."""
+
+def cuda_maxsim_scan_sm90(
+    table: DeviceTable,
+    queries: DeviceQueries,
+    runs: int,
+    count: int,
+    allow: int,
+    output: DeviceOutput,
+    boxes: DeviceScanBoxes,
+    memory: int,
+    queue: DeviceQueue,
+) -> None:
+    """The same on compute capability 9.0, at the r_c of ``boxes``, of which ``memory`` on the device holds what they wrote."""
+
+def cuda_serves_sm90(codec: str, dim: int, r_c: int, tokens: int, resident: bool, capability: int) -> tuple[bool, str]:
+    """Whether ``cuda_maxsim_scan_sm90`` serves queries of so many tokens, and why. ``resident``: all levels lie on the device
+    itself."""
+
+def cuda_scan_path(
+    codec: str,
+    dim: int,
+    batch: int,
+    tokens: int,
+    r_c: int,
+    documents: int,
+    resident: bool,
+    card: tuple[int, int, int],
+) -> tuple[str, str]:
+    """Which kernels do a scan on a card, one of ``cuda_cards``: "portable" or "sm90", and how and why: a pure function."""
+
 def cuda_maxsim_gather(
     table: DeviceTable,
     queries: DeviceQueries,
@@ -169,6 +225,3 @@ def cuda_topk_scratch_bytes(batch: int, columns: int, k: int) -> int:
 
 def cuda_topk(keys: int, counts: int, batch: int, columns: int, k: int, scratch: int, best: int, queue: DeviceQueue) -> None:
     """The k largest of the first counts int32 [batch] of keys int64 [batch, columns], falling, into best int64 [batch, k]."""
-
-def cuda_encode(codec: str, tokens: int, count: int, dim: int, codes: int, scales: int, queue: DeviceQueue) -> None:
-    """Encode tokens float32 [count, dim] into codes [count, dim] and, for int8, scales float32 [count]."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu.child import Rows, child
-from benchmarks.gpu.ours import backends, scorer
+from benchmarks.gpu.ours import SCAN_PATHS, backends, scorer
 from metaindex.codecs import CODECS
 from metaindex.device.residency import Residency
 from metaindex.scoring.device import DeviceScorer
@@ -122,7 +122,7 @@ def _backend(name: str, dry: bool) -> dict[str, Any]:
                         faults.append(f"{where}: {fault}")
                 except Exception as error:
                     faults.append(f"{where}: {type(error).__name__}: {error}")
-    if not row["entries"]:
+    if not row["entries"] and name not in SCAN_PATHS:  # which are those of some cards
         faults.append("its scorer says no to everything")
     return row | ({"failed": f"{len(faults)} of {row['entries']}: {'; '.join(faults[:5])}", "faults": faults} if faults else {})
 

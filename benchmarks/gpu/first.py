@@ -19,7 +19,7 @@ from benchmarks.gpu import problem
 from benchmarks.gpu.card import card
 from benchmarks.gpu.cases import GpuCase
 from benchmarks.gpu.child import Rows, child
-from benchmarks.gpu.ours import PLAIN, Ours, backends
+from benchmarks.gpu.ours import BACKENDS, PLAIN, Ours
 
 SECONDS = {"triton": 2.0, "cuda": 1.0, PLAIN: 2.0}
 """The most that a first call may take."""
@@ -89,4 +89,4 @@ def _compiled() -> int:
 
 if __name__ == "__main__":
     torch.set_grad_enabled(False)
-    raise SystemExit(child(__doc__, run, ("backend", {"choices": backends(False)})))
+    raise SystemExit(child(__doc__, run, ("backend", {"choices": tuple(BACKENDS)})))

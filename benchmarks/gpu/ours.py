@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.gpu.cases import GpuCase
 from benchmarks.gpu.floors import bytes_per_token
 from benchmarks.gpu.problem import Answer, GpuProblem, Tokens
+from metaindex._native import core
 from metaindex.codecs import CODECS
 from metaindex.codecs import codec as find_codec
 from metaindex.device.encode import encode
@@ -31,6 +32,8 @@ from metaindex.storage.snapshot import Snapshot
 from metaindex.types import Budget, Levels
 
 BACKENDS = {"triton": ("metaindex.scoring.triton", "TritonScorer"), "cuda": ("metaindex.scoring.cuda", "CudaScorer")}
+SCAN_PATHS = ("cuda:portable", "cuda:sm90")
+"""A backend whose scans go to the kernels that are named, whatever its own choice between them would be."""
 PLAIN = "plain"
 """The plain operations that kernels are tested against, on the CPU: what stands in for kernels in a dry run."""
 
@@ -43,8 +46,11 @@ def scorer(backend: str, residency: Residency) -> DeviceScorer:
         from tests.kernels.plain import PlainOperations
 
         return DeviceScorer(PlainOperations(), residency)
+    backend, _, path = backend.partition(":")
     module, name = BACKENDS[backend]
-    made: DeviceScorer = getattr(importlib.import_module(module), name)(residency)
+    imported = importlib.import_module(module)
+    pinned = (imported.CudaOperations(path),) if path else ()
+    made: DeviceScorer = getattr(imported, name)(residency, *pinned)
     return made
 
 
@@ -141,6 +147,15 @@ class Ours:
         return "maxsim_scan or maxsim_gather, and topk, of its Operations; documents in levels, read in place"
 
     def why_not(self, case: GpuCase) -> str | None:
+        if self.backend not in SCAN_PATHS:
+            return None
+        if case.candidates is not None:
+            return "there is one way to gather, which the backend without a path takes"
+        if self.backend == "cuda:sm90":
+            major, minor = torch.cuda.get_device_capability()
+            shape = (self.codec, case.dim, case.doc_tokens, case.query_tokens)
+            served, why = core.cuda_serves_sm90(*shape, True, 10 * major + minor)
+            return None if served else why
         return None
 
     def keeps(self, case: GpuCase) -> Mapping[str, int]:
@@ -169,4 +184,5 @@ def ours(case: GpuCase, dry: bool) -> tuple[Ours, ...]:
 
 
 def backends(dry: bool) -> tuple[str, ...]:
-    return (PLAIN,) if dry else tuple(BACKENDS)
+    """All of them, each pinned path after its backend."""
+    return (PLAIN,) if dry else (*BACKENDS, *(path for path in SCAN_PATHS if path.partition(":")[0] in BACKENDS))

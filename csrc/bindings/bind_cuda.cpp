@@ -6,6 +6,7 @@
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "gil.hpp"
+#include "maxsim_scan_sm90.hpp"
 #include "metaindex/cuda.hpp"
 
 namespace metaindex::bindings {
@@ -75,6 +76,64 @@ void require_codec(const device::Table& table, const device::Queries& queries) {
     require((table.scales != nullptr) == (queries.scales != nullptr), "queries: expected scales for int8 and for nothing else");
 }
 
+using Numbers = std::vector<std::vector<int64_t>>;  // of each level of each segment
+
+// What the copy engine is told of a table's levels at one r_c, and the arrays that it is made from.
+class ScanBoxes {
+ public:
+    ScanBoxes(const std::string& codec, int32_t dim, const Numbers& codes, const Numbers& rows, std::vector<int32_t> starts,
+              std::vector<int32_t> widths, int32_t r_c)
+        : starts_(std::move(starts)),
+          widths_(std::move(widths)),
+          codes_(joined(codes)),
+          rows_(joined(rows)),
+          r_c_(r_c),
+          writer_(levels(codec_of(codec), dim, codes.size()), r_c) {}
+    ScanBoxes(const ScanBoxes&) = delete;
+    ScanBoxes& operator=(const ScanBoxes&) = delete;
+
+    int32_t r_c() const { return r_c_; }
+    int64_t bytes() const { return writer_.bytes(); }
+    int32_t run_rows() const { return device::sm90::document_tile(r_c_).documents(); }
+    void write(Address host) const {
+        require(host != 0 && host % 64 == 0, "host: expected an address that is a multiple of 64");
+        const WithoutGil without_gil;
+        writer_.write(at<std::byte>(host), device::sm90::encode);
+    }
+    device::sm90::Boxes on_device(Address memory) const {
+        require(memory % device::sm90::kMapBytes == 0, "memory: expected an address that is a multiple of 128");
+        return writer_.boxes(at<const std::byte>(memory));
+    }
+
+ private:
+    std::vector<int64_t> joined(const Numbers& table) const {
+        require(!widths_.empty() && starts_.size() == widths_.size(), "starts, widths: expected one of each for each level");
+        std::vector<int64_t> all;
+        for (const std::vector<int64_t>& row : table) {
+            require(row.size() == widths_.size(), "codes, rows: expected a number for each level of each segment");
+            all.insert(all.end(), row.begin(), row.end());
+        }
+        return all;
+    }
+    device::sm90::LevelAddresses levels(Codec codec, int32_t dim, size_t segments) const {
+        require(codes_.size() == rows_.size(), "rows: expected as many segments as in codes");
+        require(r_c_ >= 1 && r_c_ <= starts_.back() + widths_.back(), "r_c: expected 1 to the tokens of the levels");
+        return {codes_.data(),
+                rows_.data(),
+                starts_.data(),
+                widths_.data(),
+                static_cast<int32_t>(segments),
+                static_cast<int32_t>(widths_.size()),
+                dim,
+                codec};
+    }
+
+    std::vector<int32_t> starts_, widths_;
+    std::vector<int64_t> codes_, rows_;
+    int32_t r_c_;
+    device::sm90::BoxWriter writer_;
+};
+
 }  // namespace
 
 void register_cuda(py::module_& module) {
@@ -119,6 +178,31 @@ void register_cuda(py::module_& module) {
         },
         py::arg("table"), py::arg("queries"), py::arg("r_c"), py::arg("runs"), py::arg("count"), py::arg("allow"),
         py::arg("output"), py::arg("queue"), "Score runs of rows int32 [count, 3]; see metaindex.device.operations.");
+    py::class_<ScanBoxes>(module, "DeviceScanBoxes", plain, local,
+                          "What a scan on Hopper reads of a table's levels at one r_c, besides the table.")
+        .def(py::init<const std::string&, int32_t, const Numbers&, const Numbers&, std::vector<int32_t>, std::vector<int32_t>,
+                      int32_t>(),
+             py::arg("codec"), py::arg("dim"), py::arg("codes"), py::arg("rows"), py::arg("starts"), py::arg("widths"),
+             py::arg("r_c"))
+        .def_property_readonly("nbytes", &ScanBoxes::bytes)
+        .def_property_readonly("run_rows", &ScanBoxes::run_rows)
+        .def("write", &ScanBoxes::write, py::arg("host"));
+    module.def(
+        "cuda_maxsim_scan_sm90",
+        [](const device::Table& table, const device::Queries& asked, Address runs, int32_t count, Address allow,
+           const device::Output& output, const ScanBoxes& boxes, Address memory, const Queue& queue) {
+            require(count >= 0, "count: expected at least 0");
+            require_codec(table, asked);
+            require(reinterpret_cast<Address>(asked.codes) % 16 == 0, "queries: expected codes at a multiple of 16 bytes");
+            const device::sm90::Boxes where = boxes.on_device(memory);
+            on(queue, [&](device::Stream stream) {
+                const device::Runs given{at<const int32_t>(runs), count, boxes.run_rows()};
+                device::maxsim_scan_sm90(table, asked, boxes.r_c(), given, at<const uint8_t>(allow), output, where, stream);
+            });
+        },
+        py::arg("table"), py::arg("queries"), py::arg("runs"), py::arg("count"), py::arg("allow"), py::arg("output"),
+        py::arg("boxes"), py::arg("memory"), py::arg("queue"),
+        "The same on compute capability 9.0; `memory` holds what boxes.write wrote.");
     module.def(
         "cuda_maxsim_gather",
         [](const device::Table& table, const device::Queries& asked, int32_t r_c, Address rows, int64_t lists, int64_t count,
@@ -148,18 +232,6 @@ void register_cuda(py::module_& module) {
         py::arg("keys"), py::arg("counts"), py::arg("batch"), py::arg("columns"), py::arg("k"), py::arg("scratch"),
         py::arg("best"), py::arg("queue"), "The k largest of keys int64 [batch, columns], falling, into best [batch, k].");
     module.def(
-        "cuda_encode",
-        [](const std::string& codec, Address tokens, int64_t count, int32_t dim, Address codes, Address scales,
-           const Queue& queue) {
-            const Codec which = codec_of(codec);
-            require((scales != 0) == (which == Codec::int8), "scales: expected an address for int8 and for nothing else");
-            on(queue, [&](device::Stream stream) {
-                device::encode(at<const float>(tokens), count, dim, which, at<void>(codes), at<float>(scales), stream);
-            });
-        },
-        py::arg("codec"), py::arg("tokens"), py::arg("count"), py::arg("dim"), py::arg("codes"), py::arg("scales"),
-        py::arg("queue"), "Encode tokens float32 [count, dim] into codes [count, dim] and, for int8, scales [count].");
-    module.def(
         "cuda_tile",
         [](const std::string& codec, int32_t dim, int32_t batch, int32_t tokens, int32_t r_c, int64_t documents, bool own_lists,
            const std::tuple<int32_t, int32_t, int32_t>& card) {
@@ -171,6 +243,26 @@ void register_cuda(py::module_& module) {
         py::arg("own_lists"), py::arg("card"),
         "How a MaxSim operation is cut up on a card (capability, multiprocessors, bytes of shared memory of a block), as "
         "text.");
+    module.def(
+        "cuda_serves_sm90",
+        [](const std::string& codec, int32_t dim, int32_t r_c, int32_t tokens, bool resident, int32_t capability) {
+            const Feature found = device::serves_maxsim_scan_sm90({codec_of(codec), dim, r_c, tokens, capability, resident});
+            return std::pair(found.ok, found.why);
+        },
+        py::arg("codec"), py::arg("dim"), py::arg("r_c"), py::arg("tokens"), py::arg("resident"), py::arg("capability"),
+        "Whether the scan for compute capability 9.0 serves it, and why.");
+    module.def(
+        "cuda_scan_path",
+        [](const std::string& codec, int32_t dim, int32_t batch, int32_t tokens, int32_t r_c, int64_t documents, bool resident,
+           const std::tuple<int32_t, int32_t, int32_t>& card) {
+            const auto& [capability, multiprocessors, shared_bytes] = card;
+            const device::ScanChoice found = device::choose_scan({codec_of(codec), dim, batch, tokens, r_c, documents, false},
+                                                                 resident, {capability, multiprocessors, shared_bytes});
+            return std::pair(found.path == device::ScanPath::sm90 ? "sm90" : "portable", found.why);
+        },
+        py::arg("codec"), py::arg("dim"), py::arg("batch"), py::arg("tokens"), py::arg("r_c"), py::arg("documents"),
+        py::arg("resident"), py::arg("card"),
+        "Which kernels scan on a card, \"portable\" or \"sm90\", and how and why, as text.");
     module.def("cuda_built", &device::cuda_built, "Whether this module was compiled with CUDA.");
     module.def(
         "cuda_cards",

@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "launch.hpp"
+#include "maxsim_scan_sm90.hpp"
 
 namespace metaindex::device {
 namespace {
@@ -16,5 +17,10 @@ bool cuda_built() { return false; }
 std::vector<Card> cuda_cards() { return {}; }
 OnDevice::OnDevice(int) { absent(); }
 OnDevice::~OnDevice() = default;
+void maxsim_scan_sm90(const Table&, const Queries&, int32_t, const Runs&, const uint8_t*, const Output&, const sm90::Boxes&,
+                      Stream) {
+    absent();
+}
+void sm90::encode(const Box&, void*) { absent(); }
 
 }  // namespace metaindex::device

@@ -9,7 +9,9 @@
 namespace metaindex::device {
 
 inline void check(cudaError_t error) {
-    if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+    if (error == cudaSuccess) return;
+    cudaGetLastError();  // it has been told
+    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 }  // namespace metaindex::device

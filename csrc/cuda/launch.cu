@@ -1,9 +1,7 @@
-// The only file whose host code calls CUDA.
+// The portable kernels as the host starts them.
 #include <cuda_runtime.h>
 
-#include <stdexcept>
-#include <string>
-
+#include "check.hpp"
 #include "launch.hpp"
 
 #define METAINDEX_DECLARE_CODEC(codec)                                                                                 \
@@ -26,18 +24,9 @@ extern "C" __global__ void metaindex_topk_collect(const __grid_constant__ metain
 extern "C" __global__ void metaindex_topk_sort(const __grid_constant__ metaindex::device::TopK);
 extern "C" __global__ void metaindex_topk_merge(const __grid_constant__ metaindex::device::TopK,
                                                 const __grid_constant__ int64_t, const __grid_constant__ int);
-extern "C" __global__ void metaindex_encode_float16(const __grid_constant__ metaindex::device::Encode);
-extern "C" __global__ void metaindex_encode_bfloat16(const __grid_constant__ metaindex::device::Encode);
-extern "C" __global__ void metaindex_encode_int8(const __grid_constant__ metaindex::device::Encode);
 
 namespace metaindex::device {
 namespace {
-
-void check(cudaError_t error) {
-    if (error == cudaSuccess) return;
-    cudaGetLastError();  // it has been told
-    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
 
 template <class Function>
 const void* address(Function* kernel) {
@@ -73,7 +62,6 @@ const void* kernel_of(const Launch& launch) {
         case Kernel::topk_collect: return address(metaindex_topk_collect);
         case Kernel::topk_sort: return address(metaindex_topk_sort);
         case Kernel::topk_merge: return address(metaindex_topk_merge);
-        case Kernel::encode: return METAINDEX_OF_MATRIX_CODEC(metaindex_encode_, );
     }
     return nullptr;
 }

@@ -19,7 +19,6 @@ enum class Kernel : uint8_t {
     topk_collect,
     topk_sort,
     topk_merge,
-    encode,
 };
 
 struct Launch {

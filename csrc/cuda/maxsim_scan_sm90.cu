@@ -4,9 +4,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 
+#include "check.hpp"
 #include "sm90/scan.hpp"
 
 namespace metaindex::device {
@@ -26,10 +25,6 @@ namespace {
 
 using namespace sm90;
 
-void check(cudaError_t error) {
-    if (error != cudaSuccess) throw std::runtime_error(std::string("maxsim_scan_sm90: ") + cudaGetErrorString(error));
-}
-
 int multiprocessors() {
     int device = 0, count = 0;
     check(cudaGetDevice(&device));
@@ -38,16 +33,6 @@ int multiprocessors() {
 }
 
 }  // namespace
-
-int32_t maxsim_scan_sm90_run_size(int32_t r_c) { return document_tile(r_c).documents(); }
-
-int64_t maxsim_scan_sm90_boxes_bytes(const LevelAddresses& levels, int32_t r_c) { return BoxWriter(levels, r_c).bytes(); }
-
-Boxes maxsim_scan_sm90_boxes(const LevelAddresses& levels, int32_t r_c, std::byte* host, const std::byte* device) {
-    const BoxWriter writer(levels, r_c);
-    writer.write(host, encode);
-    return writer.boxes(device);
-}
 
 void maxsim_scan_sm90(const Table& table, const Queries& queries, int32_t r_c, const Runs& runs, const uint8_t* allow,
                       const Output& output, const Boxes& boxes, Stream stream) {

@@ -33,17 +33,9 @@ inline Feature serves_maxsim_scan_sm90(const ScanQuestion& question) {
     return {true, "sm90"};
 }
 
-// The most rows that its runs may have at this r_c, and the best size for them.
-int32_t maxsim_scan_sm90_run_size(int32_t r_c);
-
-// How large the boxes of a table at one r_c are.
-int64_t maxsim_scan_sm90_boxes_bytes(const sm90::LevelAddresses& levels, int32_t r_c);
-
-// Writes them to `host`, aligned to 64 bytes, for the caller to copy to `device`, aligned to 128, and says what is where there.
-// They serve every scan of these levels at this r_c. Throws std::runtime_error where the driver refuses.
-sm90::Boxes maxsim_scan_sm90_boxes(const sm90::LevelAddresses& levels, int32_t r_c, std::byte* host, const std::byte* device);
-
-// Scores the rows of the runs at (lengths, r_c); `allow` [rows] may be null. Throws std::runtime_error where a launch fails.
+// Scores the rows of the runs at (lengths, r_c), none longer than document_tile(r_c).documents(); `allow` [rows] may be null.
+// `boxes` are a BoxWriter's for these levels at this r_c, and lie on the device. Queries lie at a multiple of 16 bytes.
+// Throws std::runtime_error where the driver refuses or a launch fails.
 void maxsim_scan_sm90(const Table& table, const Queries& queries, int32_t r_c, const Runs& runs, const uint8_t* allow,
                       const Output& output, const sm90::Boxes& boxes, Stream stream);
 

@@ -109,14 +109,4 @@ void topk(const int64_t* keys, const int32_t* counts, int64_t batch, int64_t col
     }
 }
 
-void encode(const float* tokens, int64_t count, int32_t dim, Codec codec, void* codes, float* scales, Stream stream) {
-    if (codec == Codec::float32) throw std::invalid_argument("codec: float32 is kept as it is");
-    if (count < 1 || dim < 1) return;
-    // A thread for each number, or a warp for each token; beyond what is resident, they take the next ones in turn.
-    const int64_t threads = codec == Codec::int8 ? count * 32 : count * dim;
-    const int64_t most = int64_t{current_card().multiprocessors} * (1024 / kEncodeThreads);
-    const auto blocks = static_cast<uint32_t>(std::min(most, ceil_div(threads, kEncodeThreads)));
-    start({Kernel::encode, codec, blocks, 1, kEncodeThreads, 0}, stream, Encode{tokens, codes, scales, count, dim});
-}
-
 }  // namespace metaindex::device

@@ -76,14 +76,4 @@ inline constexpr int kSortedRun = 4096;  // ordinals that a block sorts in share
 inline constexpr int kMergeThreads = 256;
 inline constexpr int kMergeItems = 8;  // of a thread
 
-inline constexpr int kEncodeThreads = 256;
-
-struct Encode {
-    const float* tokens;  // [count, dim]
-    void* codes;          // [count, dim]
-    float* scales;        // [count], null but for int8
-    int64_t count;
-    int32_t dim;
-};
-
 }  // namespace metaindex::device

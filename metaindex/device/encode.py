@@ -15,7 +15,8 @@ def encode(codec: str, tokens: Tensor, codes: Tensor, scales: Tensor | None) -> 
     if scales is None:
         codes.copy_(tokens)  # a conversion that rounds to nearest even
         return
-    torch.div(tokens.abs().amax(dim=-1), 127, out=scales)
+    # A divisor on the host would become a multiplication with its reciprocal on a GPU, which rounds otherwise.
+    torch.div(tokens.abs().amax(dim=-1), scales.new_full((), 127), out=scales)
     # A token whose scale underflows to zero decodes to zero; dividing by one keeps its codes zero too.
     empty = scales == 0
     divided = tokens / scales.masked_fill(empty, 1)[..., None]

@@ -142,6 +142,10 @@ class Residency:
                         scales[number, level] = placed.scales.data_ptr()
                     held += placed.tensors
                     resident &= placed.resident
+        level_rows = tuple(
+            tuple(level.rows for level in segment.levels[:needed]) + (0,) * (needed - len(segment.levels))
+            for segment in snapshot.segments
+        )
         starts = np.array([snapshot.levels.start(level) for level in range(needed)], np.int32)
         widths = np.array([snapshot.levels.width(level) for level in range(needed)], np.int32)
         token_levels = np.repeat(np.arange(needed, dtype=np.int32), widths)
@@ -167,6 +171,7 @@ class Residency:
             places=None if order is None else self._small(order[0]),
             rows_at=None if order is None else self._small(order[1]),
             shape=(tuple(starts.tolist()), tuple(widths.tolist())),
+            level_rows=level_rows,
             full=snapshot.shortest >= len(token_levels),
             segment_rows=tuple(segment.rows for segment in snapshot.segments),
             held=tuple(held),

@@ -38,6 +38,7 @@ class DeviceTable:
         places: int32 [rows], each row's place in the order of addition; ``None`` where that is the row itself.
         rows_at: int64 [rows], the row at each place; ``None`` likewise.
         shape: (starts, widths) once more, on the host.
+        level_rows: [S][L], on the host: how many documents of each segment reach each level.
         full: whether every document has as many tokens as the levels hold, so that no length need be looked at.
     """
 
@@ -57,6 +58,7 @@ class DeviceTable:
     places: Tensor | None
     rows_at: Tensor | None
     shape: tuple[tuple[int, ...], tuple[int, ...]]
+    level_rows: tuple[tuple[int, ...], ...]
     full: bool
     segment_rows: tuple[int, ...]
     held: tuple[Tensor, ...] = field(repr=False)  # what the addresses point to

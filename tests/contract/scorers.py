@@ -12,25 +12,39 @@ from metaindex.codecs import CODECS
 from metaindex.device.devices import resolved
 from metaindex.device.residency import Residency
 from metaindex.scoring.cpu import CpuScorer
+from metaindex.scoring.cuda import CudaOperations, CudaScorer
 from metaindex.scoring.reference import ReferenceScorer
 from metaindex.scoring.registry import Scorer
 from metaindex.scoring.request import ScoreRequest
 from metaindex.scoring.triton import TritonScorer
+from tests.kernels.emulated import emulated_scorer
 from tests.tolerances import score_tolerance
 
-_DEVICE = torch.device(resolved("auto"))  # "cpu" where there is no GPU: kernels are interpreted then
+_DEVICE = torch.device(resolved("auto"))  # "cpu" where there is no GPU: kernels are interpreted or emulated then
+_CUDA = (
+    (emulated_scorer("80"), emulated_scorer("90a", "sm90"))
+    if _DEVICE.type == "cpu"
+    else tuple(CudaScorer(Residency(str(_DEVICE)), CudaOperations(path)) for path in (None, "portable", "sm90"))
+)
 _EVERY: tuple[Scorer, ...] = (
     ReferenceScorer(),
     CpuScorer(),
     *(CpuScorer(isa) for isa in _native.core.features()),
-    TritonScorer(Residency(_DEVICE)),
+    TritonScorer(Residency(str(_DEVICE))),
+    *_CUDA,
 )
 SCORERS = {scorer.name: scorer for scorer in _EVERY}
-SPECIAL = {"cpu:avx512vnni": {"int8"}, "cpu:avx512bf16": {"bfloat16"}, "cpu:amx": {"int8", "bfloat16", "float16"}}
+SPECIAL = {
+    "cpu:avx512vnni": {"int8"},
+    "cpu:avx512bf16": {"bfloat16"},
+    "cpu:amx": {"int8", "bfloat16", "float16"},
+    "cuda:sm90": {"int8", "bfloat16", "float16"},
+}
 PAIRS = [(scorer, codec) for scorer in SCORERS for codec in CODECS if codec in SPECIAL.get(scorer, CODECS)]
 
-# Scorers whose kernels are interpreted, at some milliseconds per program and with no threads to tell apart.
-INTERPRETED = {"triton"} if _DEVICE.type == "cpu" else set()
+# Scorers whose kernels are interpreted or emulated, at some milliseconds per program and with no threads to tell apart.
+EMULATED = {scorer.name for scorer in _CUDA} if _DEVICE.type == "cpu" else set()
+INTERPRETED = {"triton", *EMULATED} if _DEVICE.type == "cpu" else set()
 
 ON_GPU = [name for name in SCORERS if name.startswith(("triton", "cuda"))] if _DEVICE.type == "cuda" else []
 

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -143,15 +144,21 @@ def _built(
     def build(folder: Path, temporary: Path) -> None:
         common = ["nvcc", "-std=c++17", "-lineinfo", *(f"-I{path}" for path in include), *options]
         virtual = [f"-gencode=arch=compute_{one},code=compute_{one}" for one in architectures]
-        jobs, objects = [], []
+        jobs, objects, generated = [], [], {}
         for number, source in enumerate(sources):
             objects.append(f"{temporary}/{number}.o")
             jobs.append([*common, "-O1", "-Xcompiler=-fPIC", *virtual, "-c", str(source), "-o", objects[-1]])
-            if source.suffix == ".cu":
-                for one, generate in zip(architectures, virtual):
-                    jobs.append([*common, generate, "-ptx", str(source), "-o", f"{folder}/{source.stem}.{one}.ptx"])
+            if source.suffix == ".cu":  # its PTX is made once, for the object, and kept
+                left = Path(temporary, str(number))
+                left.mkdir()
+                jobs[-1] += ["-keep", f"-keep-dir={left}"]
+                for one in architectures:
+                    made = f"{source.stem}.compute_{one}.ptx" if len(architectures) > 1 else f"{source.stem}.ptx"
+                    generated[left / made] = folder / f"{source.stem}.{one}.ptx"
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(_run, jobs))
+        for made, target in generated.items():
+            shutil.move(made, target)
         _run(["nvcc", "-shared", "-cudart=none", *objects, "-o", f"{folder}/{name}{suffix}"])
 
     return _kept(name, (architectures, options, suffix), [*sources, *headers], build)

@@ -4,44 +4,52 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import shutil
 import sysconfig
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from metaindex.scoring import cuda
+from metaindex.device.residency import Residency
+from metaindex.scoring.cuda import TABLE_TENSORS, CudaOperations, CudaScorer, ScanPath
 from tests.emulator.host_code import HostCode
 
 _ROOT = Path(__file__).parents[2]
 _NAME = "emulated_cuda"
 
 
+def why_not() -> str | None:
+    """Why nothing can be emulated here; ``None`` where it can."""
+    if shutil.which("nvcc") is None:
+        return "no nvcc on this machine to compile the kernels with"
+    return None if importlib.util.find_spec("pybind11") else "pybind11 is not installed, which the bindings need"
+
+
 @functools.cache
-def host_code(architecture: str) -> HostCode:
-    """All portable sources, compiled for one architecture."""
+def host_code() -> HostCode:
+    """All CUDA sources."""
     import pybind11
 
     folder = _ROOT / "csrc"
-    sources = sorted((folder / "cuda").glob("*.cu"))
-    sources += [folder / "cuda" / f"{name}.cpp" for name in ("operations", "plan", "tile_choice")]
+    sources = [*sorted((folder / "cuda").glob("*.cu")), *sorted((folder / "cuda" / "sm90").glob("*.cu"))]
+    sources += [folder / "cuda" / f"{name}.cpp" for name in ("operations", "plan", "scan_choice", "tile_choice")]
     sources += [folder / "bindings" / f"{name}.cpp" for name in ("bind_cuda", "gil")]
     return HostCode(
         _NAME,
         [*sources, Path(__file__).with_name("cuda_module.cpp")],
         include=[folder / "include", folder / "cuda", folder / "bindings"],
-        architectures=(architecture,),
+        architectures=("80", "90a"),
         options=[f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Xcompiler=-fvisibility=hidden"],
         suffix=sysconfig.get_config_var("EXT_SUFFIX"),
     )
 
 
 @functools.cache
-def core(architecture: str) -> Any:
+def core() -> Any:
     """The bindings, as a module."""
-    code = host_code(architecture)
+    code = host_code()
     code.library()  # finds the stand-in for the runtime, which is loaded already
     spec = importlib.util.spec_from_file_location(_NAME, code.path)
     assert spec is not None
@@ -51,48 +59,72 @@ def core(architecture: str) -> Any:
     return module
 
 
-class EmulatedOperations(cuda.CudaOperations):
-    """``CudaOperations`` on tensors in host memory. Kernels reach what is handed to them and nothing else."""
+class EmulatedOperations(CudaOperations):
+    """``CudaOperations`` on tensors in host memory. Kernels reach what is handed to them and nothing else.
 
-    def __init__(self, architecture: str = "80", **options: Any) -> None:
+    Args:
+        architecture: "80", or "90a" for a Hopper.
+        options: how the emulator runs, see ``Module.launch`` and ``HostCode.device``.
+    """
+
+    def __init__(self, architecture: str = "80", path: ScanPath | None = None, **options: Any) -> None:
+        super().__init__(path)
         self.architecture, self.options = architecture, options
+        self._reached: list[np.ndarray] = []
 
-    def maxsim_scan(self, table, *rest) -> None:
-        self._run(super().maxsim_scan, table, *rest)
+    @property
+    def core(self) -> Any:
+        return core()
 
-    def maxsim_gather(self, table, *rest) -> None:
-        self._run(super().maxsim_gather, table, *rest)
+    @property
+    def launches(self) -> list[str]:
+        """The kernels that were launched so far."""
+        return [name for name, _, _ in host_code().launches]
+
+    def why_not(self, device: str) -> str | None:
+        return why_not()
+
+    def maxsim_scan(self, table, queries, r_c, span, allow, out) -> None:
+        self._run(super().maxsim_scan, table, queries, r_c, span, allow, out)
+
+    def maxsim_gather(self, table, queries, r_c, candidates, allow, out) -> None:
+        self._run(super().maxsim_gather, table, queries, r_c, candidates, allow, out)
 
     def topk(self, keys, counts, k):
-        return self._run(super().topk, None, keys, counts, k)
+        return self._run(super().topk, keys, counts, k)
 
-    def encode(self, *arguments) -> None:
-        self._run(super().encode, None, *arguments)
+    def queue(self, tensor):
+        return self.core.DeviceQueue(0, 0)
 
-    def _run(self, operation, table, *arguments):
-        reached: list[np.ndarray] = []
-        if table is not None:
-            tensors = (getattr(table, name) for name in cuda.TABLE_TENSORS)
-            reached += [_bytes(one) for one in (*tensors, *table.held) if one is not None]
-            arguments = (table, *arguments)
+    def address(self, tensor):
+        if tensor is None:
+            return 0
+        self._reach(tensor)
+        return tensor.data_ptr()
 
-        def address(tensor):
-            if tensor is None:
-                return 0
-            reached.append(_bytes(tensor))
-            return tensor.data_ptr()
+    def _card(self, device):
+        if not self._cards:
+            with self._device():
+                self._cards = self.core.cuda_cards()
+        return self._cards[0]
 
-        module = core(self.architecture)
-        before = cuda._native, cuda.queue_of, cuda._address
-        cuda._native, cuda.queue_of, cuda._address = SimpleNamespace(core=module), lambda _: module.DeviceQueue(0, 0), address
-        cuda._tables.clear()
-        try:
-            with host_code(self.architecture).device(self.architecture, reached, **self.options):
-                return operation(*arguments)
-        finally:
-            cuda._native, cuda.queue_of, cuda._address = before
-            cuda._tables.clear()
+    def _run(self, operation, table, *arguments):  # or keys
+        self._reached = []
+        if not isinstance(table, torch.Tensor):
+            for one in (*(getattr(table, name) for name in TABLE_TENSORS), *table.held):
+                if one is not None:
+                    self._reach(one)
+            self._card(table.device)  # which is asked on a device of its own
+        with self._device():
+            return operation(table, *arguments)
+
+    def _device(self):
+        return host_code().device(self.architecture, self._reached, **self.options)
+
+    def _reach(self, tensor: torch.Tensor) -> None:
+        if tensor.numel():
+            self._reached.append(tensor.reshape(-1).view(torch.uint8).numpy())
 
 
-def _bytes(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+def emulated_scorer(architecture: str = "80", path: ScanPath | None = None) -> CudaScorer:
+    return CudaScorer(Residency("cpu"), EmulatedOperations(architecture, path))

@@ -34,6 +34,7 @@ def table(
         places=int32 if moved else None,
         rows_at=long if moved else None,
         shape=((0,), (tokens,)),
+        level_rows=tuple((number,) for number in each),
         full=full,
         segment_rows=tuple(each),
         held=(),

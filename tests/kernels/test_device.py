@@ -11,11 +11,12 @@ import torch
 from metaindex.codecs import CODECS, codec
 from metaindex.device import keys
 from metaindex.device.devices import resolved
+from metaindex.device.encode import encode
 from metaindex.device.residency import Residency, checked_placement
 from metaindex.device.table import tile_runs
 from metaindex.errors import BackendError, CapacityError
 from metaindex.scoring import device
-from metaindex.scoring.device import DeviceScorer
+from metaindex.scoring.device import DeviceScorer, to_device
 from metaindex.scoring.reference import ReferenceScorer
 from tests import builders
 from tests.kernels.plain import PlainOperations
@@ -93,6 +94,23 @@ def test_keys_order_like_results(rng):
 def test_negative_zero_ties_with_zero():
     both = keys.encode(torch.tensor([-0.0, 0.0]), torch.tensor([0, 1]))
     assert both[0] > both[1]
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_codes_are_those_of_the_host(rng, kind):
+    """Bit for bit, with tokens of all magnitudes, zeros, halves between codes, and scales that underflow."""
+    tokens = rng.standard_normal((5, 40, 17)).astype(np.float32)
+    tokens *= np.float32(2) ** rng.integers(-24, 14, (5, 40, 1)).astype(np.float32)
+    tokens[0, 0], tokens[1, 1], tokens[2, 2, 3:] = 0, 1e-45, 0
+    tokens[3, 3] = np.arange(17) + 0.5
+    tokens[3, 3, 0] = 127
+    expected = codec(kind).encode(tokens)
+    codes = torch.full(tokens.shape, 7).to(getattr(torch, kind))
+    scales = torch.full((5, 40), torch.nan) if codec(kind).scaled else None
+    encode(kind, torch.from_numpy(tokens), codes, scales)
+    assert torch.equal(codes.view(torch.uint8), to_device(expected.codes, "cpu", kind).view(torch.uint8))
+    if scales is not None:
+        np.testing.assert_array_equal(scales.numpy(), expected.scales)
 
 
 def test_tiles_stay_within_a_segment():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import DRY, fit, outputs, paper, problem, race, report, runner, summary, targets, wheelhouse
+from benchmarks.gpu import DRY, fit, ours, outputs, paper, problem, race, report, runner, summary, targets, wheelhouse
 from benchmarks.gpu.__main__ import RESULTS, main
 from benchmarks.gpu.card import DryCard
 from benchmarks.gpu.cases import CASES, PAPER
@@ -21,6 +21,7 @@ from benchmarks.gpu.runner import Context, State, Step
 from benchmarks.gpu.steps import STEPS, by_findings, by_tests
 from benchmarks.race import OURS_DECODED
 from metaindex.device.devices import gpus
+from metaindex.device.residency import Residency
 
 
 def script(text: str, name: str = "step", **rest) -> Step:
@@ -312,6 +313,20 @@ def test_a_missing_scorer_of_ours_fails_the_step(tmp_path, monkeypatch):
     rows = race.race(CASES["me-1-1"].tiny(), DryCard(), tmp_path / "mark", rounds=1)
     assert all("ModuleNotFoundError" in each["failed"] for each in rows)
     assert "metaindex new float16: ModuleNotFoundError" in runner.by_rows(done(rows=rows)).why
+
+
+def test_both_ways_to_scan_are_raced(monkeypatch):
+    raced = {one.name: one for one in ours.ours(CASES["tok64-100k-q64"], dry=False)}
+    assert {f"metaindex {name} int8" for name in ("triton", "cuda", "cuda:portable", "cuda:sm90")} <= set(raced)
+    sm90, portable = raced["metaindex cuda:sm90 int8"], raced["metaindex cuda:portable int8"]
+    for capability, served in (((9, 0), True), ((8, 0), False), ((10, 0), False)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda capability=capability: capability)
+        assert (sm90.why_not(CASES["tok64-100k-q64"]) is None) == served
+        assert portable.why_not(CASES["tok64-100k-q64"]) is None
+    for one in (sm90, portable):
+        assert "one way to gather" in one.why_not(CASES["rerank-1"])
+    made = ours.scorer("cuda:sm90", Residency("cpu"))
+    assert (made.name, made.operations.path) == ("cuda:sm90", "sm90")
 
 
 def test_excluded_contestants_keep_their_reason(tmp_path, monkeypatch):

@@ -51,6 +51,17 @@ struct TileChoice {
 TileChoice choose_tile(const MaxSimShape& shape, const Card& card);
 std::string describe(const TileChoice& choice);
 
+// Which kernels do a scan: those for every GPU, or those of csrc/cuda/sm90.
+enum class ScanPath : uint8_t { portable, sm90 };
+
+struct ScanChoice {
+    ScanPath path;
+    std::string why;  // with how the scan is cut up, as one line
+};
+
+// A pure function. `resident`: whether all levels lie on the device itself.
+ScanChoice choose_scan(const MaxSimShape& shape, bool resident, const Card& card);
+
 // What runs of a scan count as, and at most have; see DeviceTable.tiles.
 inline constexpr int32_t kRunRows = 128;
 
@@ -65,9 +76,6 @@ void maxsim_gather(const Table& table, const Queries& queries, int32_t r_c, cons
 int64_t topk_scratch_bytes(int64_t batch, int64_t columns, int64_t k);
 void topk(const int64_t* keys, const int32_t* counts, int64_t batch, int64_t columns, int64_t k, std::byte* scratch,
           int64_t* best, Stream stream);
-
-// Tokens float32 [count, dim] into codes [count, dim] and, for int8, scales [count]; bit for bit what the numpy codecs give.
-void encode(const float* tokens, int64_t count, int32_t dim, Codec codec, void* codes, float* scales, Stream stream);
 
 // Whether this module was compiled with CUDA. Without it the functions that launch throw std::runtime_error.
 bool cuda_built();
