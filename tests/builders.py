@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Codec, Parts, codec
+from metaindex.codecs import Codec, codec
 from metaindex.scoring.request import Queries, ScoreRequest
 from metaindex.storage.segment import Level, Segment
 from metaindex.storage.snapshot import Snapshot
@@ -35,12 +35,8 @@ def segment(docs: Sequence[NDArray], first: int, levels: Levels, code: Codec, se
         for row in range(rows):
             kept = docs[order[row]][start : start + width]
             tokens[row, : len(kept)] = kept
-        stored.append(level(start, width, code.encode(tokens)))
+        stored.append(Level.of(start, width, code, code.encode(tokens)))
     return Segment(f"segment-{first}", len(docs), tuple(stored), lengths, sequence, sequence)
-
-
-def level(start: int, width: int, parts: Parts) -> Level:
-    return Level(start, width, len(parts.codes), parts.codes.nbytes, lambda: parts)
 
 
 def snapshot(
