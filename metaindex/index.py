@@ -68,11 +68,11 @@ class MetaIndex:
         doc_tokens: T, the most tokens a document may have. When not given, longer documents add levels.
         query_tokens: R, the most tokens a query may have. When not given, queries may have any number.
         levels: level edges, such as ``(1, 4, 16, 64)``; doubling by default. A search reads the levels below its budget only.
-        codec: "float32", "float16", "bfloat16" or "int8" (one scale per token): how documents and queries are kept. A dict gives
-            each part of a document its own: ``{8: "int8", None: "float16"}`` keeps tokens below 8 in int8 and the rest in
-            float16. Its edges become edges of levels; the last codec keeps the rest whatever its edge is.
-        early: the codec of a second copy of all levels, of fewer bytes than ``codec``, such as "int8". Stages of a plan before the
-            last read it where they say so, ``(4,8):int8>400``; all else goes by ``codec``.
+        codec: "float32", "float16", "bfloat16" or "int8" (one scale per token): how documents and queries are kept. A dict
+            gives token edges: ``{8: "int8", None: "float16"}`` keeps tokens below 8 in int8 and the rest in float16. They are
+            edges of levels; the last codec keeps the rest, whatever its edge is.
+        early: the codec of a second copy of all levels, of fewer bytes than ``codec``, such as "int8". Stages of a plan before
+            the last read it where they say so, ``(4,8):int8>400``; all else goes by ``codec``.
         coarse: a FAISS index that proposes candidates, as FAISS's factory writes it: "Flat", "IVF4096,Flat", "IVF4096,PQ64x8",
             "HNSW32" (needs faiss-cpu or a GPU build of it). It goes by a document's first token. For embeddings that are not
             nested, "fde,IVF4096,Flat" goes by a fixed-dimensional encoding of all tokens; ``fde(repetitions=20,bits=3,
@@ -528,10 +528,10 @@ class MetaIndex:
         return iter(snapshot.ids_at(snapshot.order).tolist())
 
     def memory(self) -> dict[str, Any]:
-        """Bytes held: per level and place, per document, and the catalog apart; those of an early copy count to their level. Under a memory limit "ram" tells what is kept
-        in memory of what is on "disk". "device" and "pinned" tell what searches have placed on the GPU, and for it in
-        host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its kind, how many documents it holds and
-        lacks, what went wrong last."""
+        """Bytes held: per level and place, per document, and the catalog apart. An early copy counts to its level. Under a
+        memory limit "ram" tells what is kept in memory of what is on "disk". "device" and "pinned" tell what searches have placed on
+        the GPU, and for it in host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its kind, how many
+        documents it holds and lacks, what went wrong last."""
         found = self._store.memory() | {"coarse": None if self._coarse is None else self._coarse.memory()}
         placed = self._residency.memory()
         for level in found["levels"]:
@@ -551,7 +551,8 @@ class MetaIndex:
         bands = options.codecs(codec, doc_tokens)
         copy = options.early(early, bands)
         levels = options.levels(None, doc_tokens, bands)
-        return estimate(integer("n", n, least=0, most=2**63), levels, integer("dim", dim), bands, copy and find_codec(copy))
+        second = None if copy is None else find_codec(copy)
+        return estimate(integer("n", n, least=0, most=2**63), levels, integer("dim", dim), bands, second)
 
     def __repr__(self) -> str:
         if self._store.closed:

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from metaindex.checks import LARGEST, integer
@@ -79,16 +80,17 @@ def bands(text: str) -> Bands:
 def _of(pairs: Mapping[Any, Any]) -> Bands:
     if not pairs:
         raise ValueError("codec: expected at least one codec, such as {8: 'int8', None: 'float16'}, got {}")
-    edges = [edge if edge is None else integer("codec: a token edge", edge, most=LARGEST) for edge in pairs]
-    if None in edges[:-1] or any(after <= before for before, after in zip(edges, edges[1:]) if after is not None):
-        raise ValueError(f"codec: expected rising token edges, None only at the end, got {list(pairs)}")
+    *climbing, last = pairs
+    edges = [integer("codec: a token edge", edge, most=LARGEST) for edge in climbing]
+    if last is not None:
+        integer("codec: a token edge", last, most=LARGEST)
+    if any(after is not None and after <= before for before, after in pairwise([*edges, last])):
+        raise ValueError(f"codec: expected rising token edges, got {list(pairs)}")
+    first, *others = map(codec, pairs.values())
     stops: list[int] = []
-    kept: list[Codec] = []
-    for start, name in zip((0, *edges), pairs.values()):
-        each = codec(name)
-        if kept and kept[-1] == each:
-            continue
-        if kept:
-            stops.append(start)
-        kept.append(each)
+    kept = [first]
+    for edge, each in zip(edges, others):
+        if each != kept[-1]:
+            stops.append(edge)
+            kept.append(each)
     return Bands(tuple(stops), tuple(kept))

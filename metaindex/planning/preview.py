@@ -36,8 +36,9 @@ class PlannedSearch:
         for stage in self.stages:
             cost = stage.cost
             time = "" if stage.seconds is None else f"{1e3 * stage.seconds:>10.3f} ms"
+            read = f"{human(cost.nbytes):>11} {stage.codec:<8}"
             lines.append(
-                f"  {stage.step!s:<18} {cost.rows:>14,} rows {human(cost.nbytes):>11} {stage.codec:<8} {cost.flop / 1e9:>10.3f} GFLOP{time}  "
+                f"  {stage.step!s:<18} {cost.rows:>14,} rows {read} {cost.flop / 1e9:>10.3f} GFLOP{time}  "
                 f"{stage.scorer} ({stage.why})"
             )
         return "\n".join(lines)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Parts
-from metaindex.scoring.reference import top
+from metaindex.scoring.ranking import top
 from metaindex.scoring.request import Queries, ScoreRequest
 from metaindex.storage.segment import Level, Segment
 from metaindex.storage.snapshot import Snapshot

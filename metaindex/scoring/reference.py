@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Parts
+from metaindex.scoring.ranking import top
 from metaindex.scoring.registry import Verdict
 from metaindex.scoring.request import ScoreRequest
 from metaindex.storage.segment import Segment
@@ -40,13 +41,6 @@ def document_tokens(segment: Segment, row: int, tokens: int) -> NDArray[np.float
             codes, scales = level.parts
             parts.append(level.codec.decode(Parts(codes[row, :kept], None if scales is None else scales[row, :kept])))
     return np.concatenate(parts)
-
-
-def top(scores: NDArray[np.float32], rows: NDArray[np.int64], sequence: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Where in ``rows`` [n] the k best distinct rows are: higher scores first, equal ones by ``sequence`` [n]."""
-    order = np.lexsort((sequence, -scores))
-    _, first = np.unique(rows[order], return_index=True)
-    return order[np.sort(first)][:k]
 
 
 class ReferenceScorer:

@@ -19,8 +19,8 @@ from metaindex.types import Budget
 class Queries:
     """Encoded queries: ``parts`` [B, R, d] (scales [B, R]) and how many tokens each query has, int32 [B], 0..R.
 
-    ``parts`` are in the codec of the first document tokens. ``others``: the same queries in the codecs of other bands and of the
-    early copy, by name.
+    ``parts`` are in the codec of the first document tokens. ``others``: the same queries in the codecs of other bands and of
+    the early copy, by name.
     """
 
     parts: Parts

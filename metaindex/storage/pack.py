@@ -76,8 +76,9 @@ def pack(
 ) -> tuple[list[tuple[Parts, ...]], NDArray[np.int64] | None]:
     """Cut documents [N, T, d] of ``lengths`` int32 [N], N >= 1, into encoded levels.
 
-    Returns the levels that any document reaches, each in all codecs that keep it, codes [rows, width, d], and the order of their rows as places in ``tokens``:
-    longest first, equal lengths as they came; ``None`` when they came so. Tokens past a document's length are zeros.
+    Returns the levels that any document reaches, each in all codecs that keep it, codes [rows, width, d], and the order of
+    their rows as places in ``tokens``: longest first, equal lengths as they came; ``None`` when they came so. Tokens past a
+    document's length are zeros.
     """
     _, given, dim = tokens.shape
     order = None

@@ -353,7 +353,7 @@ class FolderPlace:
     def _load(self, number: int, level: int, names: dict[str, str], expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
         with self._guard(number):
             found = tensors.load(self._files, _level_file(self._folder(number), level), expected, size)
-        return Parts(*(found[names[part]] if part in names else None for part in Parts._fields))
+        return Parts(found[names["codes"]], found[names["scales"]] if "scales" in names else None)
 
     def _reader(
         self, number: int, level: int, extents: dict[str, tensors.Extent], kind: Codec, memory: VectorMemory
@@ -463,7 +463,7 @@ def level_tensors(schema: Schema, level: int, rows: int) -> dict[str, tuple[str,
 
 
 def tensor_names(kinds: Sequence[Codec]) -> dict[str, tuple[int, str]]:
-    """The tensors of a level that ``kinds`` keep, in the order of its file: which copy each belongs to, and which part it is."""
+    """The tensors of a level that ``kinds`` keep, in the order of its file: which copy each belongs to, and as what part."""
     names = {}
     for copy, kind in enumerate(kinds):
         for part in Parts._fields if kind.scaled else ("codes",):

@@ -28,8 +28,8 @@ IdKind = Literal["int", "text"]
 class Schema:
     """The choices that hold for all documents of an index.
 
-    ``codec`` is the name of one codec or the text of ``Bands``, whose edges are edges of levels. ``early`` is the codec of a copy
-    of all levels, for the early stages of plans, or ``None``: one of fewer bytes than any that it is a copy of.
+    ``codec`` is the name of one codec or the text of ``Bands``, whose edges are edges of levels. ``early`` is the codec of a
+    copy of all levels, for the early stages of plans, or ``None``: one of fewer bytes than any that it is a copy of.
     ``dim`` is d, ``None`` until known. ``doc_tokens`` is T where it is fixed; ``None`` lets longer documents add levels.
     ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
     ``None`` when nobody said. ``id_kind`` is ``None`` until the first document. ``fields`` are the metadata fields

@@ -22,9 +22,10 @@ from metaindex.storage.reading import LevelReader
 class Level:
     """The tokens ``[start, start + width)`` of a segment's first ``rows`` documents.
 
-    ``parts`` are the codes [rows, width, d] of ``codec`` and, where it is scaled, the scales [rows, width]. They are loaded (memory-mapped)
-    at first use, so a search touches only the levels that its budget needs. Tokens past a document's length are zeros.
-    Where memory is limited there is a ``reader``, which reads rows into buffers, and no ``parts``.
+    ``parts`` are the codes [rows, width, d] of ``codec`` and, where it is scaled, the scales [rows, width]. They are loaded
+    (memory-mapped) at first use, so a search touches only the levels that its budget needs. Tokens past
+    a document's length are zeros. Where memory is limited there is a ``reader``, which reads rows into buffers, and no
+    ``parts``.
     """
 
     start: int

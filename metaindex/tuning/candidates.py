@@ -47,7 +47,8 @@ class Budgets:
 
     def _source(self, budget: Budget) -> Exact:
         """``*`` for all tokens of a side: such a plan stays right as documents grow longer."""
-        return Exact(*(None if side == whole else side for side, whole in zip(budget, self._whole)))
+        r_q, r_c = (None if side == whole else side for side, whole in zip(budget, self._whole))
+        return Exact(r_q, r_c)
 
     @property
     def lower(self) -> list[Exact]:

@@ -13,7 +13,7 @@ import pytest
 from metaindex import _native
 from metaindex.codecs import CODECS, Parts
 from metaindex.scoring.cpu import CpuScorer
-from metaindex.storage.segment import Segment
+from metaindex.storage.segment import Level, Segment
 from metaindex.storage.snapshot import Snapshot
 from metaindex.types import Levels
 from tests import builders

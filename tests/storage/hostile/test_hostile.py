@@ -9,7 +9,16 @@ import sys
 import pytest
 
 from tests.storage import reader
-from tests.storage.hostile.mutations import FIELD_MUTATIONS, MUTATIONS, TEXT_MUTATIONS, good, good_fields, good_text
+from tests.storage.hostile.mutations import (
+    CODEC_MUTATIONS,
+    FIELD_MUTATIONS,
+    MUTATIONS,
+    TEXT_MUTATIONS,
+    good,
+    good_codecs,
+    good_fields,
+    good_text,
+)
 
 LIMIT_S = 120
 MEMORY_BYTES = 64 << 20
@@ -27,7 +36,7 @@ dim = 4
 def look(path):
     found = {"opens": False, "ok": False, "documents": None}
     try:
-        index = MetaIndex.open(path, num_threads=1)
+        index = MetaIndex.open(path, num_threads=1, device="cpu")
     except (MetaIndexError, OSError) as error:
         found["error"] = type(error).__name__
         return found
@@ -44,7 +53,7 @@ def look(path):
             found["error"] = type(error).__name__
         found["ok"] = index.verify().ok
     try:
-        MetaIndex.open(path, verify=True).close()
+        MetaIndex.open(path, verify=True, device="cpu").close()
         assert found["ok"], "verify=True opens what verify calls damaged"
     except (MetaIndexError, OSError):
         assert not found["ok"], "verify=True refuses what verify calls sound"
@@ -77,11 +86,16 @@ print(json.dumps({"results": results, "seen": seen}))
 """
 
 
-@pytest.fixture(scope="module", params=["int", "text", "fields"])
+@pytest.fixture(scope="module", params=["int", "text", "fields", "codecs"])
 def looked(request, tmp_path_factory):
     """The folder of all hostile indexes, and what one process made of them."""
     folder = tmp_path_factory.mktemp(request.param)
-    kinds = {"int": (good, MUTATIONS), "text": (good_text, TEXT_MUTATIONS), "fields": (good_fields, FIELD_MUTATIONS)}
+    kinds = {
+        "int": (good, MUTATIONS),
+        "text": (good_text, TEXT_MUTATIONS),
+        "fields": (good_fields, FIELD_MUTATIONS),
+        "codecs": (good_codecs, CODEC_MUTATIONS),
+    }
     make, mutations = kinds[request.param]
     for number, mutate in enumerate(mutations.values()):
         make(folder / str(number))
