@@ -55,13 +55,15 @@ def as_bands(value: Any) -> Bands:
     Raises:
         TypeError, ValueError: it is none of these.
     """
-    return bands(value) if not isinstance(value, Mapping) else _of(value)
+    if isinstance(value, Mapping):
+        return _of(value)
+    return bands(value) if isinstance(value, str) else Bands((), (codec(value),))
 
 
 @lru_cache(maxsize=64)
 def bands(text: str) -> Bands:
     """The inverse of ``str(Bands)``. Raises ValueError."""
-    if not isinstance(text, str) or not text or ":" not in text:
+    if ":" not in text:
         return Bands((), (codec(text),))
     *climbing, last = text.split(",")
     pairs: dict[int | None, str] = {}

@@ -146,10 +146,9 @@ def _is_coarse(value: Any) -> bool:
 
 def _is_codec(schema: Schema) -> bool:
     try:
-        found = bands(schema.codec)
+        return isinstance(schema.codec, str) and set(schema.bands.edges) <= set(schema.levels.edges)
     except ValueError:
         return False
-    return isinstance(schema.codec, str) and set(found.edges) <= set(schema.levels.edges)
 
 
 def _is_early(schema: Schema) -> bool:

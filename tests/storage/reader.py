@@ -208,6 +208,7 @@ def _check_schema(schema: Any) -> None:
 
 def _bands(text: str) -> list[tuple[int, str]]:
     """The codecs in the order of tokens, each with its first token."""
+    need(isinstance(text, str), "codec")
     bands, start = [], 0
     for part in text.split(","):
         stop, _, name = part.rpartition(":")

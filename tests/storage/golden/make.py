@@ -1,5 +1,5 @@
-"""Makes the golden indexes anew: ``python -m tests.storage.golden.make``. Only a new format version may need it. With names, such
-as that of a kind that is new, it makes these only.
+"""Makes the golden indexes anew: ``python -m tests.storage.golden.make``. Only a new format version may need it.
+With names of new kinds it makes these only.
 
 Each is an index folder with ``expected.json`` beside it: ids, tokens, metadata and the results of a search.
 """

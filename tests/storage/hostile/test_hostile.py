@@ -36,7 +36,7 @@ dim = 4
 def look(path):
     found = {"opens": False, "ok": False, "documents": None}
     try:
-        index = MetaIndex.open(path, num_threads=1, device="cpu")
+        index = MetaIndex.open(path, num_threads=1)
     except (MetaIndexError, OSError) as error:
         found["error"] = type(error).__name__
         return found
@@ -53,7 +53,7 @@ def look(path):
             found["error"] = type(error).__name__
         found["ok"] = index.verify().ok
     try:
-        MetaIndex.open(path, verify=True, device="cpu").close()
+        MetaIndex.open(path, verify=True).close()
         assert found["ok"], "verify=True opens what verify calls damaged"
     except (MetaIndexError, OSError):
         assert not found["ok"], "verify=True refuses what verify calls sound"
