@@ -529,9 +529,9 @@ class MetaIndex:
 
     def memory(self) -> dict[str, Any]:
         """Bytes held: per level and place, per document, and the catalog apart. An early copy counts to its level. Under a
-        memory limit "ram" tells what is kept in memory of what is on "disk". "device" and "pinned" tell what searches have placed
-        on the GPU, and for it in host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its kind, how
-        many documents it holds and lacks, what went wrong last."""
+        memory limit "ram" tells what is kept in memory of what is on "disk". "device" and "pinned" tell what searches have
+        placed on the GPU, and for it in host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its
+        kind, how many documents it holds and lacks, what went wrong last."""
         found = self._store.memory() | {"coarse": None if self._coarse is None else self._coarse.memory()}
         placed = self._residency.memory()
         for level in found["levels"]:

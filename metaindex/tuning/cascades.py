@@ -128,7 +128,7 @@ class Cascades:
     def _offer(self, target: float, stages: list[Stage], kept: NDArray[np.bool_], cost: float, keep: int) -> None:
         """The plan that ranks what ``stages`` keep; where they keep just k, their own order is the answer."""
         plans = [(Plan([*stages, Stage(self._last)]), cost + self._ending(keep))]
-        if keep == self._k and isinstance(stages[-1].source, Exact):
+        if keep == self._k and isinstance(stages[-1].source, Exact) and stages[-1].source.early is None:
             plans.append((Plan([*stages[:-1], Stage(stages[-1].source)]), cost))
         for plan, total in plans:
             if total < self.best.bound(target):
