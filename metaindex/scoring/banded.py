@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -50,7 +51,7 @@ class _View:
 
 
 # What a compiled scorer keeps for a snapshot, it keeps for each band: so the views stay the same as long as the snapshot does.
-_views: WeakKeyDictionary[Snapshot, dict[tuple[int, ...], list[_View]]] = WeakKeyDictionary()
+_views: WeakKeyDictionary[Snapshot, dict[tuple[int, int], _View]] = WeakKeyDictionary()
 
 
 def score(scorer: OneCodec, request: ScoreRequest, scores: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
@@ -154,14 +155,14 @@ def _apart(queries: Queries, width: int) -> Queries:
 
 
 def _views_of(request: ScoreRequest) -> list[_View]:
-    """The bands of a request's snapshot."""
-    starts = tuple(band.start for band in request.bands)
+    """The bands of a request's snapshot, the last one as far as the budget needs levels of it."""
+    starts, levels = [band.start for band in request.bands], request.snapshot.levels
+    spans = list(pairwise([*starts, levels.stop(levels.needed(request.budget.r_c) - 1)]))
     views = _views.setdefault(request.snapshot, {})
-    if starts not in views:
-        levels = request.snapshot.levels
-        stops = (*starts[1:], levels.stop(levels.needed(request.budget.r_c) - 1))
-        views[starts] = [_view(request.snapshot, start, stop) for start, stop in zip(starts, stops)]
-    return views[starts]
+    for span in spans:
+        if span not in views:
+            views[span] = _view(request.snapshot, *span)
+    return [views[span] for span in spans]
 
 
 def _view(snapshot: Snapshot, start: int, stop: int) -> _View:
