@@ -143,7 +143,11 @@ def _blocks(
             scorer.score(part, found)
             maxima[:, here] = np.maximum(maxima[:, here], found)
         maxima[~used] = 0
-        yield block, maxima.reshape(batch, width, len(block)).sum(axis=1)
+        by_token = maxima.reshape(batch, width, len(block))
+        total = np.zeros((batch, len(block)), np.float32)
+        for token in range(width):  # numpy's own sum adds in an order that depends on how many documents there are
+            total += by_token[:, token]
+        yield block, total
 
 
 def _apart(queries: Queries, width: int) -> Queries:
