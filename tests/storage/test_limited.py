@@ -95,7 +95,7 @@ def test_the_same_answers_under_a_limit(path, limit):
     chosen = {"tiny": largest_document(mapped.schema), "quarter": vector_bytes(mapped) // 4, "whole": 10**9}[limit]
     limited = MetaIndex.open(path, memory_limit=chosen)
     for _ in range(1 if limit == "tiny" else 3):  # first reads everything, then some levels have come to stay
-        early = [{"plan": "(1,1):int8>60 (16,32):int8>20 (16,32)"}] if mapped.schema.early else []
+        early = [{"plan": "(1,32):int8>60 (4,32):int8>20 (16,32)"}] if mapped.schema.early else []
         for arguments in [*SEARCHES, *early]:
             same(limited.search(QUERIES, **arguments), mapped.search(QUERIES, **arguments))
         same(limited.rerank(QUERIES, LISTS), mapped.rerank(QUERIES, LISTS))
