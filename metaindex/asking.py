@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from metaindex import door
 from metaindex.checks import integer
 from metaindex.coarse.stage import CoarseStage
-from metaindex.codecs import codec as find_codec
-from metaindex.codecs import compiled
 from metaindex.errors import PlanError, ShapeError, UnknownIdError
 from metaindex.execution import executor
 from metaindex.execution.why_not import WhyNot, why_not
@@ -39,10 +37,10 @@ class Searches:
     def prepare(self, queries: Any, scorer: str, filter: Any = None) -> executor.Search:
         snapshot = self._store.snapshot
         schema = self._store.schema  # read second: a first add in between fills it in before the snapshot shows documents
-        found = find_codec(schema.codec)
-        expected = door.Expected("queries", ("B", "R", "d"), schema.query_tokens, schema.dim, found, schema.normalize)
+        shape = ("B", "R", "d")
+        expected = door.Expected("queries", shape, schema.query_tokens, schema.dim, schema.strictest, schema.normalize)
         tokens = door.queries(queries, expected)
-        encoded = Queries(compiled.encode(found, tokens.values), tokens.lengths)
+        encoded = Queries.of(tokens.values, tokens.lengths, schema)
         rows = None if filter is None else self.kept(snapshot, schema, filter)
         return executor.Search(self._scorers, schema, snapshot, encoded, rows, scorer, self._threads, self._coarse)
 
@@ -87,7 +85,7 @@ class Searches:
             candidates = default_candidates(k)
         levels, coarse = search.snapshot.levels, self._coarse
         chosen = chosen_plan(plan, resolved, candidates, levels, coarse=coarse is not None)
-        steps = chosen.steps(*both, k, None if coarse is None else levels.stop(0))
+        steps = chosen.steps(*both, k, None if coarse is None else levels.stop(0), search.schema.early)
         if chosen.coarse is not None and coarse is not None:
             _check_settings(chosen, coarse)
         counted = steps if coarse is None or coarse.scans else [step for step in steps if step.coarse is None]
@@ -135,7 +133,7 @@ class Searches:
         """Raises PlanError: no search of this index could run ``plan``."""
         search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")
         coarse = None if self._coarse is None else search.snapshot.levels.stop(0)
-        plan.steps(*sides(search, plan.reach), 1, coarse)
+        plan.steps(*sides(search, plan.reach), 1, coarse, self._store.schema.early)
         if plan.coarse is not None and self._coarse is not None:
             _check_settings(plan, self._coarse)
 

@@ -41,7 +41,6 @@ from metaindex.storage.repair import Repair, repair
 from metaindex.storage.schema import Schema
 from metaindex.storage.store import Store
 from metaindex.storage.verify import Verification
-from metaindex.types import Levels
 
 if TYPE_CHECKING:
     from metaindex.tuning import Tuning
@@ -69,7 +68,11 @@ class MetaIndex:
         doc_tokens: T, the most tokens a document may have. When not given, longer documents add levels.
         query_tokens: R, the most tokens a query may have. When not given, queries may have any number.
         levels: level edges, such as ``(1, 4, 16, 64)``; doubling by default. A search reads the levels below its budget only.
-        codec: "float32", "float16", "bfloat16" or "int8" (one scale per token): how documents and queries are kept.
+        codec: "float32", "float16", "bfloat16" or "int8" (one scale per token): how documents and queries are kept. A dict
+            gives token edges: ``{8: "int8", None: "float16"}`` keeps tokens below 8 in int8 and the rest in float16. They are
+            edges of levels; the last codec keeps the rest, whatever its edge is.
+        early: the codec of a second copy of all levels, of fewer bytes than ``codec``, such as "int8". Stages of a plan before
+            the last read it where they say so, ``(4,8):int8>400``; all else goes by ``codec``.
         coarse: a FAISS index that proposes candidates, as FAISS's factory writes it: "Flat", "IVF4096,Flat", "IVF4096,PQ64x8",
             "HNSW32" (needs faiss-cpu or a GPU build of it). It goes by a document's first token. For embeddings that are not
             nested, "fde,IVF4096,Flat" goes by a fixed-dimensional encoding of all tokens; ``fde(repetitions=20,bits=3,
@@ -100,7 +103,8 @@ class MetaIndex:
         query_tokens: int | None = None,
         *,
         levels: Sequence[int] | None = None,
-        codec: str = "float16",
+        codec: str | Mapping[int | None, str] = "float16",
+        early: str | None = None,
         coarse: str | None = None,
         path: str | os.PathLike[str] | None = None,
         nested: bool | None = None,
@@ -114,12 +118,14 @@ class MetaIndex:
     ) -> None:
         residency = options.residency(device, device_memory_limit, placement)
         doc_tokens = None if doc_tokens is None else integer("doc_tokens", doc_tokens)
+        bands = options.codecs(codec, doc_tokens)
         schema = Schema(
             dim=None if dim is None else integer("dim", dim),
             doc_tokens=doc_tokens,
             query_tokens=None if query_tokens is None else integer("query_tokens", query_tokens),
-            levels=options.levels(levels, doc_tokens),
-            codec=find_codec(codec).name,
+            levels=options.levels(levels, doc_tokens, bands),
+            codec=str(bands),
+            early=options.early(early, bands),
             nested=None if nested is None else bool(nested),
             normalize=bool(normalize),
             fields=options.fields(fields),
@@ -441,9 +447,9 @@ class MetaIndex:
         if len(search.queries) != 1:
             raise ShapeError(f"query: expected one query (R, d), got {len(search.queries)}")
         (row,) = self._searches.rows(search.snapshot, door.ids([id], "id", search.schema.id_kind))
-        tokens = search.codec.decode(search.queries.parts)[0, : search.queries.lengths[0]]
-        document = tokens_at(search.snapshot, int(row), search.codec)
-        return explain(id, tokens, document, search.snapshot.levels, self._searches.budget(search, budget))
+        return explain(
+            id, executor.similarities(search, int(row)), search.snapshot.levels, self._searches.budget(search, budget)
+        )
 
     def why_not(
         self,
@@ -503,7 +509,7 @@ class MetaIndex:
         rows = self._searches.rows(snapshot, names, ignore=ignore, advice="; missing='ignore' leaves them out")
         metadata = self._store.metadata(snapshot, rows)
         return [
-            Document(id_, tokens_at(snapshot, int(row), find_codec(schema.codec)), described)
+            Document(id_, tokens_at(snapshot, int(row)), described)
             for id_, row, described in zip(snapshot.ids_at(rows).tolist(), rows, metadata)
         ]
 
@@ -523,10 +529,10 @@ class MetaIndex:
         return iter(snapshot.ids_at(snapshot.order).tolist())
 
     def memory(self) -> dict[str, Any]:
-        """Bytes held: per level and place, per document, and the catalog apart. Under a memory limit "ram" tells what is kept
-        in memory of what is on "disk". "device" and "pinned" tell what searches have placed on the GPU, and for it in
-        host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its kind, how many documents it holds and
-        lacks, what went wrong last."""
+        """Bytes held: per level and place, per document, and the catalog apart. An early copy counts to its level. Under a
+        memory limit "ram" tells what is kept in memory of what is on "disk". "device" and "pinned" tell what searches have
+        placed on the GPU, and for it in host memory. "coarse" tells of the coarse stage, whose memory no limit counts: its
+        kind, how many documents it holds and lacks, what went wrong last."""
         found = self._store.memory() | {"coarse": None if self._coarse is None else self._coarse.memory()}
         placed = self._residency.memory()
         for level in found["levels"]:
@@ -534,10 +540,20 @@ class MetaIndex:
         return found
 
     @staticmethod
-    def estimate(n: int, doc_tokens: int, dim: int, codec: str = "float16") -> SizeEstimate:
+    def estimate(
+        n: int,
+        doc_tokens: int,
+        dim: int,
+        codec: str | Mapping[int | None, str] = "float16",
+        early: str | None = None,
+    ) -> SizeEstimate:
         """How many bytes an index of ``n`` documents takes, before it is built; print it for a table."""
-        levels = Levels.doubling(integer("doc_tokens", doc_tokens))
-        return estimate(integer("n", n, least=0, most=2**63), levels, integer("dim", dim), find_codec(codec))
+        doc_tokens = integer("doc_tokens", doc_tokens)
+        bands = options.codecs(codec, doc_tokens)
+        copy = options.early(early, bands)
+        levels = options.levels(None, doc_tokens, bands)
+        second = None if copy is None else find_codec(copy)
+        return estimate(integer("n", n, least=0, most=2**63), levels, integer("dim", dim), bands, second)
 
     def __repr__(self) -> str:
         if self._store.closed:
@@ -546,7 +562,8 @@ class MetaIndex:
         place = "in memory" if self._store.path is None else f"at {os.fspath(self._store.path)!r}"
         tokens = "|".join(map(str, snapshot.levels.edges)) if len(snapshot) or schema.doc_tokens else "open"
         nbytes = sum(segment.nbytes for segment in snapshot.segments)
-        coarse = "" if schema.coarse is None else f"coarse {schema.coarse}, "
+        coarse = "" if schema.early is None else f"early {schema.early}, "
+        coarse += "" if schema.coarse is None else f"coarse {schema.coarse}, "
         return (
             f"MetaIndex({len(snapshot):,} documents, levels {tokens}, d = {schema.dim or 'open'}, {schema.codec}, "
             f"{coarse}{human(nbytes)} in {len(snapshot.segments)} segments, {place})"

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex import door
-from metaindex.codecs import codec
 from metaindex.errors import ShapeError
 from metaindex.storage.schema import IdKind, Schema
 from metaindex.storage.store import Transaction
@@ -52,7 +51,7 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
 
 def _expected(schema: Schema) -> door.Expected:
     """What the index takes as documents."""
-    return door.Expected("doc_vectors", ("N", "T", "d"), schema.doc_tokens, schema.dim, codec(schema.codec), schema.normalize)
+    return door.Expected("doc_vectors", ("N", "T", "d"), schema.doc_tokens, schema.dim, schema.strictest, schema.normalize)
 
 
 def _grown(schema: Schema, batch: door.Tokens, ids: NDArray) -> Schema:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Codec, Parts, codec
-from metaindex.scoring.request import Queries, ScoreRequest
+from metaindex.codecs import Bands, bands
+from metaindex.scoring.request import Band, Queries, ScoreRequest
 from metaindex.storage.segment import Level, Segment
 from metaindex.storage.snapshot import Snapshot
 from metaindex.types import Budget, Levels
@@ -20,7 +20,7 @@ def documents(rng: np.random.Generator, lengths: Sequence[int], dim: int) -> lis
     return [(rng.standard_normal((t, dim)) / np.sqrt(dim)).astype(np.float32) for t in lengths]
 
 
-def segment(docs: Sequence[NDArray], first: int, levels: Levels, code: Codec, sequence: NDArray[np.int64]) -> Segment:
+def segment(docs: Sequence[NDArray], first: int, levels: Levels, codes: Bands, sequence: NDArray[np.int64]) -> Segment:
     """The documents as one segment, the longest first; ``sequence`` [rows] are their places in the order of addition."""
     lengths = np.array([len(doc) for doc in docs], dtype=np.int32)
     order = np.argsort(-lengths, kind="stable")
@@ -35,12 +35,9 @@ def segment(docs: Sequence[NDArray], first: int, levels: Levels, code: Codec, se
         for row in range(rows):
             kept = docs[order[row]][start : start + width]
             tokens[row, : len(kept)] = kept
-        stored.append(level(start, width, code.encode(tokens)))
+        code = codes.at(start)
+        stored.append(Level.of(start, width, code, code.encode(tokens)))
     return Segment(f"segment-{first}", len(docs), tuple(stored), lengths, sequence, sequence)
-
-
-def level(start: int, width: int, parts: Parts) -> Level:
-    return Level(start, width, len(parts.codes), parts.codes.nbytes, lambda: parts)
 
 
 def snapshot(
@@ -51,12 +48,13 @@ def snapshot(
     segments: int = 1,
     sequence: NDArray[np.int64] | None = None,
 ) -> Snapshot:
-    """Documents cut into ``segments`` of about the same size. Rows are not documents in order: the longest come first."""
+    """Documents cut into ``segments`` of about the same size, in a codec or in bands of several. Rows are not documents in
+    order: the longest come first."""
     longest = max((len(doc) for doc in docs), default=1)
     levels = Levels(edges) if edges else Levels.doubling(longest)
     places = np.arange(len(docs), dtype=np.int64) if sequence is None else sequence
     cuts = np.linspace(0, len(docs), segments + 1).astype(int)
-    built = [segment(docs[a:b], a, levels, codec(codec_name), places[a:b]) for a, b in itertools.pairwise(cuts) if b > a]
+    built = [segment(docs[a:b], a, levels, bands(codec_name), places[a:b]) for a, b in itertools.pairwise(cuts) if b > a]
     return Snapshot(1, levels, tuple(built), np.empty(0, np.int64))
 
 
@@ -66,7 +64,8 @@ def queries(tokens: Sequence[NDArray], codec_name: str, width: int | None = None
     padded = np.zeros((len(tokens), width or max(1, *lengths, 1), tokens[0].shape[1]), dtype=np.float32)
     for b, query in enumerate(tokens):
         padded[b, : len(query)] = query
-    return Queries(codec(codec_name).encode(padded), lengths)
+    first, *others = bands(codec_name).codecs
+    return Queries(first.encode(padded), lengths, {code.name: code.encode(padded) for code in others})
 
 
 def request(
@@ -75,4 +74,7 @@ def request(
     """A request at ``budget``, or with every token."""
     whole = (max(1, asked.parts.codes.shape[1]), stored.levels.tokens)
     dim = asked.parts.codes.shape[2]
-    return ScoreRequest(asked, stored, codec(codec_name), dim, Budget(*(budget or whole)), **rest)  # type: ignore[arg-type]
+    reached = bands(codec_name).below((budget or whole)[1])
+    first, *others = reached.codecs
+    beyond = tuple(Band(start, code, asked.other(code)) for start, code in zip(reached.edges, others))
+    return ScoreRequest(asked, stored, first, dim, Budget(*(budget or whole)), beyond=beyond, **rest)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def kept(problem: GpuProblem, codec: str) -> Kept:
         start, stop = levels.start(number), levels.stop(number)
         codes, scales = _encoded(problem.documents[:, start:stop], codec)
         nbytes = codes.nbytes + (0 if scales is None else scales.nbytes)
-        made.append(Level(start, stop - start, case.documents, nbytes, _on_the_device))
+        made.append(Level(start, stop - start, case.documents, nbytes, CODECS[codec], _on_the_device))
         residency.adopt(made[-1], codes, scales)
         parts.append((codes, scales))
     places = np.arange(case.documents)

@@ -9,12 +9,14 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
-from metaindex.codecs import CODECS
+from metaindex.codecs import CODECS, bands
 from metaindex.planning.plan import Plan
 from metaindex.types import Levels
 
 _LARGEST = 2**63 - 1
 
+CODEC = f"{', '.join(CODECS)}, or several by token edge: 8:int8,float16 (float16)"
+EARLY = "also keep a copy of all levels in this codec, for early stages of plans such as '(4,8):int8>400 (*,*)'"
 QUERIES = ".npy, .npz or .safetensors with [B, R, d] or [R, d]"
 FILTER = 'metadata fields, such as \'{"lang": "en", "year": {"$gte": 2020}}\''
 
@@ -109,6 +111,14 @@ def plan(text: str) -> Plan:
         return Plan.parse(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def codec(text: str) -> str:
+    """A codec, or several by token edge."""
+    try:
+        return str(bands(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error).removeprefix("codec: ")) from None
 
 
 def codecs(text: str) -> list[str]:

@@ -32,7 +32,8 @@ def add_parser(commands: Any) -> None:
     estimate.add_argument("documents", type=arguments.from_zero)
     estimate.add_argument("doc_tokens", type=arguments.count)
     estimate.add_argument("dim", type=arguments.count)
-    estimate.add_argument("--codec", choices=list(CODECS), default="float16")
+    estimate.add_argument("--codec", type=arguments.codec, default="float16", help=arguments.CODEC)
+    estimate.add_argument("--early", choices=list(CODECS), help=arguments.EARLY)
     estimate.set_defaults(run=_estimate)
 
     for command in (search, info, estimate):
@@ -76,7 +77,7 @@ def _info(options: argparse.Namespace) -> int:
             print(f"  {'default plan':<19}  {index.default_plan}")
     for level in memory["levels"]:
         start, stop = level["tokens"]
-        print(f"  tokens {start:>4} to {stop - 1:>4}  {_places(level)}, {level['rows']:,} documents")
+        print(f"  tokens {start:>4} to {stop - 1:>4}  {_places(level)}, {level['codec']}, {level['rows']:,} documents")
     print(f"  {'ids, lengths':<19}  {_places(memory['documents'])}")
     print(f"  {'catalog':<19}  {human(memory['catalog']):>10}")
     return 0
@@ -89,10 +90,10 @@ def _places(nbytes: dict[str, Any]) -> str:
 
 
 def _estimate(options: argparse.Namespace) -> int:
-    size = MetaIndex.estimate(options.documents, options.doc_tokens, options.dim, options.codec)
+    size = MetaIndex.estimate(options.documents, options.doc_tokens, options.dim, options.codec, options.early)
     if options.json:
         levels = [{"start": start, "stop": stop, "bytes": nbytes} for start, stop, nbytes in size.levels]
-        print(json_text({"levels": levels, "vectors": size.vectors, "total": size.total}))
+        print(json_text({"levels": levels, "early": size.copy, "vectors": size.vectors, "total": size.total}))
     else:
         print(size)
     return 0

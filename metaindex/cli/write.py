@@ -26,7 +26,8 @@ def add_parser(commands: Any) -> None:
     build = commands.add_parser("build", help="make an index from a vector file")
     build.add_argument("index", help="folder to create")
     build.add_argument("vectors", help=_VECTORS)
-    build.add_argument("--codec", choices=list(CODECS), default="float16")
+    build.add_argument("--codec", type=arguments.codec, default="float16", help=arguments.CODEC)
+    build.add_argument("--early", choices=list(CODECS), help=arguments.EARLY)
     build.add_argument("--levels", type=arguments.edges, help="level edges such as 1,4,16,64; doubling by default")
     build.add_argument("--normalize", action="store_true", help="divide every vector by its L2 norm")
     build.add_argument("--nested", action=argparse.BooleanOptionalAction, help="whether prefixes of a document stand for it")
@@ -79,6 +80,7 @@ def _new_index(options: argparse.Namespace) -> Iterator[MetaIndex]:
     index = MetaIndex(
         levels=options.levels,
         codec=options.codec,
+        early=options.early,
         path=options.index,
         normalize=options.normalize,
         nested=options.nested,

@@ -20,7 +20,6 @@ from metaindex.coarse.filled import Filled
 from metaindex.coarse.spec import CoarseSpec
 from metaindex.coarse.upkeep import Standing
 from metaindex.coarse.vectors import VERSION, Vectors, encoded, vectors
-from metaindex.codecs import codec as find_codec
 from metaindex.errors import BackendError, CorruptIndexError, MetaIndexError
 from metaindex.storage.derived import CoarseFile, CoarseRecord
 from metaindex.storage.segment import Segment
@@ -183,17 +182,17 @@ class Keeper:
 
     def _built(self, snapshot: Snapshot) -> Filled:
         index, made = kinds.new(self._spec.factory, self.empty().d), self.vectors()
-        codec, rows = find_codec(self._store.schema.codec), snapshot.order
+        rows = snapshot.order
         if not index.is_trained:
             centroids = kinds.training_points(index) // kinds.POINTS_PER_CENTROID
             size = upkeep.training_sample(len(rows), made.size, centroids)
             chosen = np.sort(np.random.default_rng(_SEED).choice(len(rows), size, replace=False))
-            sample = np.concatenate(list(encoded(made, snapshot, rows[chosen], codec)))
+            sample = np.concatenate(list(encoded(made, snapshot, rows[chosen])))
             with library.threads(self._threads):
                 index.train(sample)
             del sample
         filled = Filled(index, trained=len(rows))
-        filled.fill(encoded(made, snapshot, rows, codec), snapshot.sequence_at(rows), self._threads)
+        filled.fill(encoded(made, snapshot, rows), snapshot.sequence_at(rows), self._threads)
         return filled
 
     def _add(self, filled: Filled, snapshot: Snapshot) -> None:
@@ -202,7 +201,7 @@ class Keeper:
         later = np.flatnonzero(sequence > filled.sequence[-1])  # others, which a repair brings back, wait for a new index
         later = later[np.argsort(sequence[later])]
         if len(later):
-            found = encoded(self.vectors(), snapshot, rows[later], find_codec(self._store.schema.codec))
+            found = encoded(self.vectors(), snapshot, rows[later])
             filled.add(found, sequence[later], self._threads)
             self.failure = ""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from metaindex.coarse.fde import FdeEncoder
 from metaindex.coarse.spec import CoarseSpec
-from metaindex.codecs import Codec, Parts
+from metaindex.codecs import Parts
 from metaindex.storage.reading import runs_of
 from metaindex.storage.segment import Level, Segment
 from metaindex.storage.snapshot import Snapshot
@@ -71,18 +71,18 @@ def vectors(spec: CoarseSpec, dim: int) -> Vectors:
     return FirstToken(dim) if spec.fde is None else FdeVectors(spec.fde, dim)
 
 
-def encoded(made: Vectors, snapshot: Snapshot, rows: NDArray[np.int64], codec: Codec) -> Iterator[NDArray[np.float32]]:
+def encoded(made: Vectors, snapshot: Snapshot, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
     """The vectors of the documents at ``rows``, in that order, some megabytes at a time: float32 [n, size]."""
     most = made.tokens or snapshot.levels.tokens
     per_document = 4 * (most * made.dim + made.size)
     step = max(1, _BLOCK_BYTES // per_document)
     for start in range(0, len(rows), step):
-        tokens, lengths = stored_tokens(snapshot, rows[start : start + step], most, made.dim, codec)
+        tokens, lengths = stored_tokens(snapshot, rows[start : start + step], most, made.dim)
         yield made.documents(tokens, lengths)
 
 
 def stored_tokens(
-    snapshot: Snapshot, rows: NDArray[np.int64], most: int, dim: int, codec: Codec
+    snapshot: Snapshot, rows: NDArray[np.int64], most: int, dim: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The first ``most`` tokens of the documents at ``rows`` [n], decoded, zeros past a document's length: float32 [n, T, d]
     with T the longest's, and the lengths [n]."""
@@ -94,13 +94,11 @@ def stored_tokens(
         places = np.flatnonzero(at == number)
         inside = rows[places] - snapshot.first_rows[number]
         order = np.argsort(inside, kind="stable")  # files are read front to back
-        _fill(snapshot.segments[number], inside[order], places[order], tokens, codec)
+        _fill(snapshot.segments[number], inside[order], places[order], tokens)
     return tokens, lengths
 
 
-def _fill(
-    segment: Segment, inside: NDArray[np.int64], places: NDArray[np.int64], tokens: NDArray[np.float32], codec: Codec
-) -> None:
+def _fill(segment: Segment, inside: NDArray[np.int64], places: NDArray[np.int64], tokens: NDArray[np.float32]) -> None:
     for level in segment.levels:
         reach = int(np.searchsorted(inside, level.rows))  # a level holds a segment's first rows
         kept = min(level.width, tokens.shape[1] - level.start)
@@ -109,7 +107,7 @@ def _fill(
         done = 0
         for codes, scales in _parts(level, inside[:reach]):
             cut = Parts(codes[:, :kept], None if scales is None else scales[:, :kept])
-            tokens[places[done : done + len(codes)], level.start : level.start + kept] = codec.decode(cut)
+            tokens[places[done : done + len(codes)], level.start : level.start + kept] = level.codec.decode(cut)
             done += len(codes)
 
 

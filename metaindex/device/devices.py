@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import re
+from functools import cache
 from typing import Any
 
 from metaindex.errors import BackendError
@@ -12,6 +13,7 @@ from metaindex.errors import BackendError
 _NAME = re.compile(r"cpu|cuda(:[0-9]+)?")
 
 
+@cache  # every search asks, and without a driver the loader looks for one in all its folders
 def gpus() -> int:
     """How many GPUs the driver has; 0 without a driver."""
     try:

@@ -29,7 +29,11 @@ def captured(search: Search, steps: Sequence[PlanStep], k: int) -> CapturedSearc
     steps = useful(steps, search.available)
     if steps[0].coarse is not None:
         raise BackendError("capture: a coarse stage can't be captured; give a plan that begins with a budget, such as (1,1)")
-    first = search.registry.choose(search.request(steps[0].budget, None, k), search.scorer).scorer
+    for step in steps:
+        view = search.of(step)
+        first = view.registry.choose(view.request(step.budget, None, k), view.scorer).scorer
+        if not isinstance(first, DeviceScorer):
+            break
     if not isinstance(first, DeviceScorer):
         raise BackendError(f"capture: only searches on a GPU can be captured, and the scorer is {first.name!r}")
     if search.snapshot.memory is not None:
@@ -50,24 +54,30 @@ class CapturedSearch:
     def __init__(self, scorer: DeviceScorer, search: Search, steps: Sequence[PlanStep], k: int) -> None:
         import torch
 
-        residency, snapshot, codec = scorer.residency, search.snapshot, search.codec
+        residency, snapshot = scorer.residency, search.snapshot
         device, shape = residency.device, search.queries.parts.codes.shape
         batch, _, dim = shape
-        self._ids_at, self._normalize, self._codec = snapshot.ids_at, search.schema.normalize, codec
+        self._ids_at, self._normalize = snapshot.ids_at, search.schema.normalize
         self.queries = torch.zeros(shape, dtype=torch.float32, device=device)
+        views = [search.of(step) for step in steps]
         r_q = max(step.budget.r_q for step in steps)
-        self._codes = torch.zeros((batch, r_q, dim), dtype=getattr(torch, codec.name), device=device)
-        self._scales = torch.zeros((batch, r_q), dtype=torch.float32, device=device) if codec.scaled else None
+        self._encoded = {
+            codec.name: (
+                torch.zeros((batch, r_q, dim), dtype=getattr(torch, codec.name), device=device),
+                torch.zeros((batch, r_q), dtype=torch.float32, device=device) if codec.scaled else None,
+            )
+            for codec in (view.codec for view in views)
+        }
         allow = None if snapshot.alive is None else torch.as_tensor(snapshot.alive, device=device)
-        tables = [residency.table(snapshot, codec, dim, step.budget.r_c) for step in steps]
+        tables = [residency.table(view.snapshot, view.codec, dim, step.budget.r_c) for view, step in zip(views, steps)]
         lengths = [torch.full((batch,), step.budget.r_q, dtype=torch.int32, device=device) for step in steps]
         keeps = [*(min(step.keep, len(snapshot)) for step in steps[:-1]), k]
 
         def again() -> tuple[Tensor, Tensor]:
             self._encode()
             rows: Tensor | None = None
-            for step, table, count, keep in zip(steps, tables, lengths, keeps):
-                queries = DeviceQueries(*self._cut(step.budget.r_q), count)
+            for step, view, table, count, keep in zip(steps, views, tables, lengths, keeps):
+                queries = DeviceQueries(*self._cut(view.codec.name, step.budget.r_q), count)
                 found = Step(scorer.operations, table, queries, step.budget.r_c, rows, allow if rows is None else None)
                 scores, rows = found.best(keep)
             assert rows is not None
@@ -77,11 +87,13 @@ class CapturedSearch:
         self._replay, self.scores, self.rows = _captured(again, device)
 
     def _encode(self) -> None:
-        tokens = self.queries[:, : self._codes.shape[1]]
-        encode(self._codec.name, normalized(tokens) if self._normalize else tokens, self._codes, self._scales)
+        for codec, (codes, scales) in self._encoded.items():
+            tokens = self.queries[:, : codes.shape[1]]
+            encode(codec, normalized(tokens) if self._normalize else tokens, codes, scales)
 
-    def _cut(self, r_q: int) -> tuple[Tensor, Tensor | None]:
-        return self._codes[:, :r_q].contiguous(), None if self._scales is None else self._scales[:, :r_q].contiguous()
+    def _cut(self, codec: str, r_q: int) -> tuple[Tensor, Tensor | None]:
+        codes, scales = self._encoded[codec]
+        return codes[:, :r_q].contiguous(), None if scales is None else scales[:, :r_q].contiguous()
 
     def __call__(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Raises ShapeError: not of the shape that was captured."""

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from metaindex.cached import cached_property
 from metaindex.coarse.stage import CoarseStage
-from metaindex.codecs import Codec, codec
+from metaindex.codecs import Codec
 from metaindex.execution import calibration, proposing, windows
 from metaindex.planning.cost import StageCost, StageWork, gather_cost, scan_cost
 from metaindex.planning.plan import Step
 from metaindex.planning.preview import PlannedStage
 from metaindex.result import StageStats
 from metaindex.scoring.device import DeviceScorer, to_host
+from metaindex.scoring.reference import banded_similarities
 from metaindex.scoring.registry import Registry
-from metaindex.scoring.request import Queries, ScoreRequest
+from metaindex.scoring.request import Band, Queries, ScoreRequest
 from metaindex.storage.schema import Schema
 from metaindex.storage.snapshot import Snapshot
 from metaindex.types import Budget
@@ -55,7 +56,19 @@ class Search:
 
     @property
     def codec(self) -> Codec:
-        return codec(self.schema.codec)
+        """That of the first tokens of documents."""
+        return self.schema.bands.codecs[0]
+
+    def of(self, step: Step) -> Search:
+        """What a step searches: the levels, or their early copy as an index of its own."""
+        return self if step.early is None else self._early
+
+    @cached_property
+    def _early(self) -> Search:
+        schema = self.schema.early_view
+        return replace(
+            self, schema=schema, snapshot=self.snapshot.early_view, queries=self.queries.other(schema.bands.codecs[0])
+        )
 
     @property
     def dim(self) -> int:
@@ -85,39 +98,46 @@ class Search:
     def request(self, budget: Budget, candidates: NDArray[np.int64] | None, k: int | None) -> ScoreRequest:
         # Candidates come from allowed rows already, so only a scan needs the mask.
         allow = self.allowed if candidates is None else None
-        return ScoreRequest(self.queries, self.snapshot, self.codec, self.dim, budget, candidates, allow, k, self.num_threads)
+        first, *others = self.schema.bands.below(budget.r_c).codecs
+        starts = self.schema.bands.edges
+        beyond = tuple(Band(start, each, self.queries.other(each)) for start, each in zip(starts, others))
+        asked = (budget, candidates, allow, k, self.num_threads, beyond)
+        return ScoreRequest(self.queries, self.snapshot, first, self.dim, *asked)
 
     def cost(self, budget: Budget, candidates: NDArray[np.int64] | None) -> StageCost:
         """The work of scoring ``candidates`` [B, C] or [1, C], or of a scan, at ``budget``."""
-        per_token, batch = self.codec.bytes_per_token(self.dim), len(self.queries)
+        batch = len(self.queries)
         if candidates is None:
-            if self.allowed is None:
-                tokens = self.snapshot.stored_tokens(budget.r_c)
-            elif self.snapshot.shortest >= budget.r_c:
-                tokens = self.available * budget.r_c
-            else:
-                tokens = self._tokens(np.flatnonzero(self.allowed), budget.r_c)
-            return scan_cost(self.available, tokens, batch, budget, self.dim, per_token)
+            tokens = self._scanned
+            return scan_cost(self.available, tokens(budget.r_c), batch, budget, self.dim, self._nbytes(tokens, budget.r_c))
         rows = candidates[candidates >= 0]
         queries_per_row = batch if len(candidates) == 1 else 1
-        tokens = self._tokens(rows, budget.r_c) * queries_per_row
-        return gather_cost(len(rows) * queries_per_row, tokens, budget, self.dim, per_token)
+
+        def gathered(r_c: int) -> int:
+            return self._tokens(rows, r_c) * queries_per_row
+
+        nbytes = self._nbytes(gathered, budget.r_c)
+        return gather_cost(len(rows) * queries_per_row, gathered(budget.r_c), budget, self.dim, nbytes)
 
     def expected_cost(self, budget: Budget, kept: int) -> StageCost:
         """The work of scoring ``kept`` candidates for each query, taken to be as long as documents are on average."""
         rows = kept * len(self.queries)
-        tokens = round(rows * self.snapshot.stored_tokens(budget.r_c) / max(1, self.snapshot.rows))
-        return gather_cost(rows, tokens, budget, self.dim, self.codec.bytes_per_token(self.dim))
+
+        def expected(r_c: int) -> int:
+            return round(rows * self.snapshot.stored_tokens(r_c) / max(1, self.snapshot.rows))
+
+        return gather_cost(rows, expected(budget.r_c), budget, self.dim, self._nbytes(expected, budget.r_c))
 
     def work(self, step: Step, candidates: tuple[int, ...] | None) -> StageWork:
         """What the time of a step depends on, for candidates of that shape, (B, C) or (1, C), or a scan. Candidates are taken
         to be as long as documents are on average."""
         snapshot, batch, r_c = self.snapshot, len(self.queries), step.budget.r_c
-        per_token, r_q = self.codec.bytes_per_token(self.dim), min(step.budget.r_q, self.queries.parts.codes.shape[1])
+        r_q = min(step.budget.r_q, self.queries.parts.codes.shape[1])
         documents = self.available if candidates is None else candidates[0] * candidates[1]
         apart = candidates is not None and candidates[0] > 1
         scans = candidates is None and self.allowed is None
-        stored, share = snapshot.stored_tokens(r_c), documents / max(1, snapshot.rows)
+        share = documents / max(1, snapshot.rows)
+        footprint = self._nbytes(snapshot.stored_tokens, r_c)
         return StageWork(
             scans=scans,
             queries=batch,
@@ -125,18 +145,35 @@ class Search:
             lanes=r_q if apart else batch * r_q,
             documents=documents,
             comparisons=documents * (1 if apart else batch),
-            tokens=round(stored * share),
+            tokens=round(snapshot.stored_tokens(r_c) * share),
             pieces=0 if scans else round(snapshot.pieces(r_c) * share),
             dim=self.dim,
-            nbytes=round(stored * share) * per_token,
-            footprint=stored * per_token,
+            nbytes=round(footprint * share),
+            footprint=footprint,
             kept=min(step.keep, self.available),
         )
 
     def predicted(self, scorer: str, step: Step, candidates: tuple[int, ...] | None) -> float | None:
-        """The seconds that a step should take, where the machine was calibrated and vectors are in memory or mapped."""
-        found = calibration.rates(scorer, self.codec.name) if self.snapshot.memory is None else None
+        """The seconds that a step should take, where the machine was calibrated, vectors are in memory or mapped, and the step
+        reads one codec only."""
+        single = len(self.schema.bands.below(step.budget.r_c).codecs) == 1
+        found = calibration.rates(scorer, self.codec.name) if single and self.snapshot.memory is None else None
         return None if found is None else found.seconds(self.work(step, candidates), self.num_threads)
+
+    def _nbytes(self, tokens: Callable[[int], int], r_c: int) -> int:
+        """The bytes of tokens of which so many lie below any ``r_c``, each in its codec."""
+        bands = self.schema.bands.below(r_c)
+        counts = [0, *map(tokens, (*bands.edges, r_c))]
+        per_token = (each.bytes_per_token(self.dim) for each in bands.codecs)
+        return sum((after - before) * nbytes for before, after, nbytes in zip(counts, counts[1:], per_token))
+
+    def _scanned(self, r_c: int) -> int:
+        """How many tokens below ``r_c`` a scan reads."""
+        if self.allowed is None:
+            return self.snapshot.stored_tokens(r_c)
+        if self.snapshot.shortest >= r_c:
+            return self.available * r_c
+        return self._tokens(np.flatnonzero(self.allowed), r_c)
 
     def _tokens(self, rows: NDArray[np.int64], r_c: int) -> int:
         """How many tokens below ``r_c`` the documents at ``rows`` have."""
@@ -221,6 +258,14 @@ def gather(search: Search, budget: Budget, rows: NDArray[np.int64]) -> NDArray[n
     return scores
 
 
+def similarities(search: Search, row: int) -> NDArray[np.float64]:
+    """Those of the tokens of a search's one query and of the document at ``row``, decoded: [r, t]."""
+    length = int(search.queries.lengths[0])
+    request = search.request(Budget(length, search.snapshot.levels.tokens), None, None)
+    query = [(band.start, band.codec.decode(band.queries.parts)[0, :length]) for band in request.bands]
+    return banded_similarities(query, windows.tokens_at(search.snapshot, row))
+
+
 def preview(search: Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
     """What ``run`` would do: rows, bytes and scorer of each step."""
     candidates, kept_before = search.sources, 0
@@ -232,18 +277,20 @@ def preview(search: Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
             kept = proposer.width(search)
             candidates, kept_before = np.zeros((len(search.queries), kept), dtype=np.int64), kept
             continue
-        cost = search.expected_cost(step.budget, kept_before) if number else search.cost(step.budget, candidates)
-        scorer, verdicts = search.registry.choose(search.request(step.budget, candidates, kept), search.scorer)
+        view = search.of(step)
+        cost = view.expected_cost(step.budget, kept_before) if number else view.cost(step.budget, candidates)
+        scorer, verdicts = search.registry.choose(view.request(step.budget, candidates, kept), search.scorer)
         why = "; ".join(filter(None, (dict(verdicts)[scorer.name].why, "" if number else instead)))
         shape = None if candidates is None else candidates.shape
-        predicted = search.predicted(scorer.name, step._replace(keep=kept), shape)
-        yield PlannedStage(step, cost, scorer.name, why, predicted)
+        predicted = view.predicted(scorer.name, step._replace(keep=kept), shape)
+        codecs = "+".join(each.name for each in view.schema.bands.below(step.budget.r_c).codecs)
+        yield PlannedStage(step, cost, scorer.name, why, predicted, codecs)
         candidates, kept_before = np.zeros((len(search.queries), kept), dtype=np.int64), kept
 
 
 def useful(steps: Sequence[Step], available: int) -> list[Step]:
     """``steps`` without those that would let every document through, or rank like the step after them."""
-    kept = [step for step, later in pairwise(steps) if step.keep < available and (step.coarse or step.budget != later.budget)]
+    kept = [step for step, later in pairwise(steps) if step.keep < available and step.source != later.source]
     return [*kept, steps[-1]]
 
 
@@ -268,6 +315,7 @@ def _run_coarse(search: Search, step: Step, proposer: proposing.Proposer) -> _Ra
 
 
 def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:
+    search = search.of(step)
     request = search.request(step.budget, candidates, min(step.keep, search.available))
     scorer, verdicts = search.registry.choose(request, search.scorer)
     why = dict(verdicts)[scorer.name].why

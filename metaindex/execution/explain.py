@@ -59,11 +59,10 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(id_: Any, query: NDArray[np.float32], document: NDArray[np.float32], levels: Levels, budget: Budget) -> Explanation:
-    """Explain the decoded ``query`` [R, d] against the decoded ``document`` [t, d] at ``budget``."""
-    query, document = query[: budget.r_q], document[: budget.r_c]
-    products = (query.astype(np.float64) @ document.astype(np.float64).T).astype(np.float32)
-    edges = [edge for edge in levels.edges if edge < len(document)] + [len(document)]
+def explain(id_: Any, similarities: NDArray[np.float64], levels: Levels, budget: Budget) -> Explanation:
+    """Explain a score at ``budget`` by the ``similarities`` [r, t] of a query's and a document's tokens."""
+    products = similarities[: budget.r_q, : budget.r_c].astype(np.float32)
+    edges = [edge for edge in levels.edges if edge < products.shape[1]] + [products.shape[1]]
     build_up = tuple(_reached(products[:, :edge]) for edge in edges)
     last = build_up[-1]
     return Explanation(id_, budget, last.score, last.tokens, last.similarities, build_up)

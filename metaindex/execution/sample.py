@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from metaindex.codecs import codec
 from metaindex.errors import CorruptIndexError
 from metaindex.execution import executor
 from metaindex.execution.windows import tokens_at
@@ -39,16 +38,15 @@ def compared(
     rows = np.sort(rng.choice(standing, min(sample, len(standing)), replace=False))
     if not len(rows) or not found.ok:  # what is damaged may score anything
         return found
-    kind = codec(schema.codec)
     name = "scorer"
     try:
         asked = []
         for row in rng.choice(rows, _QUERIES):
             tokens = np.zeros((_QUERY_TOKENS, schema.dim or 1), np.float32)
-            document = tokens_at(snapshot, int(row), kind)[:_QUERY_TOKENS]
+            document = tokens_at(snapshot, int(row))[:_QUERY_TOKENS]
             tokens[: len(document)] = document
             asked.append(tokens)
-        queries = Queries(kind.encode(np.stack(asked)), np.full(_QUERIES, _QUERY_TOKENS, np.int32))
+        queries = Queries.of(np.stack(asked), np.full(_QUERIES, _QUERY_TOKENS, np.int32), schema)
         search = executor.Search(scorers, schema, snapshot, queries, num_threads=num_threads)
         budget = Budget(_QUERY_TOKENS, snapshot.levels.tokens)
         candidates = rows[None, :]

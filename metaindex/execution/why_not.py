@@ -146,7 +146,7 @@ def _standing(search: Search, step: Step, candidates: NDArray[np.int64] | None, 
     if len(places):
         score, rank = float(found.scores[0, places[0]]), int(places[0]) + 1
     else:
-        score, rank = _ranked(search, step.budget, candidates, row)
+        score, rank = _ranked(search.of(step), step.budget, candidates, row)
     return Standing(str(step), score, rank, compared, step.keep, last_kept), found.rows[kept][None, :]
 
 

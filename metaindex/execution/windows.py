@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Codec, Parts
+from metaindex.codecs import Parts
 from metaindex.scoring.reference import document_tokens
 from metaindex.scoring.registry import Scorer
 from metaindex.scoring.request import ScoreRequest
@@ -90,7 +90,7 @@ class _Strand:
                 np.take(kept.codes, rows[:count], axis=0, out=parts.codes, mode="clip")
                 if kept.scales is not None and parts.scales is not None:
                     np.take(kept.scales, rows[:count], axis=0, out=parts.scales, mode="clip")
-            levels.append(Level.of(level.start, level.width, parts))
+            levels.append(Level.of(level.start, level.width, level.codec, parts))
         sequence = self.segment.sequence[chosen]
         return Segment(self.segment.name, stop - start, tuple(levels), self.segment.lengths[chosen], sequence, sequence), buffer
 
@@ -242,18 +242,18 @@ def score(scorer: Scorer, request: ScoreRequest, scores: NDArray[np.float32], ro
         _gather(memory, scorer, request, request.candidates, scores, rows)
 
 
-def tokens_at(snapshot: Snapshot, row: int, codec: Codec) -> NDArray[np.float32]:
+def tokens_at(snapshot: Snapshot, row: int) -> NDArray[np.float32]:
     """The decoded tokens [t, d] of the document at ``row``. Raises as ``score`` does."""
     segment, inside = snapshot.place(row)
     tokens = int(segment.lengths[inside])
     if (memory := snapshot.memory) is None:
-        return document_tokens(segment, inside, tokens, codec)
+        return document_tokens(segment, inside, tokens)
     with _needed(snapshot, memory, tokens, np.array([row])) as needed:
         place = int(needed.places_of(np.array([row]))[0])
         for window in needed.windows(memory):
             if window.start <= place < window.stop:
                 segment, inside = window.snapshot.place(place - window.start)
-                return document_tokens(segment, inside, tokens, codec)
+                return document_tokens(segment, inside, tokens)
     raise AssertionError("a row that is needed is in no window")
 
 

@@ -27,14 +27,14 @@ class StageCost:
     flop: int
 
 
-def scan_cost(rows: int, tokens: int, queries: int, budget: Budget, dim: int, bytes_per_token: int) -> StageCost:
-    """All ``rows`` documents, which have ``tokens`` tokens below r_c between them, against ``queries`` queries."""
-    return StageCost(rows * queries, tokens * bytes_per_token, 2 * budget.r_q * tokens * queries * dim)
+def scan_cost(rows: int, tokens: int, queries: int, budget: Budget, dim: int, nbytes: int) -> StageCost:
+    """All ``rows`` documents, whose ``tokens`` tokens below r_c take ``nbytes`` between them, against ``queries`` queries."""
+    return StageCost(rows * queries, nbytes, 2 * budget.r_q * tokens * queries * dim)
 
 
-def gather_cost(rows: int, tokens: int, budget: Budget, dim: int, bytes_per_token: int) -> StageCost:
-    """``rows`` candidates over all queries, which have ``tokens`` tokens below r_c between them."""
-    return StageCost(rows, tokens * bytes_per_token, 2 * budget.r_q * tokens * dim)
+def gather_cost(rows: int, tokens: int, budget: Budget, dim: int, nbytes: int) -> StageCost:
+    """``rows`` candidates over all queries, whose ``tokens`` tokens below r_c take ``nbytes`` between them."""
+    return StageCost(rows, nbytes, 2 * budget.r_q * tokens * dim)
 
 
 @dataclass(frozen=True)

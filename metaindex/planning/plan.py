@@ -16,17 +16,21 @@ from metaindex.errors import PlanError
 from metaindex.types import Budget
 
 GRAMMAR = (
-    "stages from left to right, each (r_q,r_c)>keep with * for all tokens of a side, the last without >keep, and the first may "
-    "be coarse>keep or coarse(name=number)>keep"
+    "stages from left to right, each (r_q,r_c)>keep with * for all tokens of a side, the last without >keep; the first may be "
+    "coarse>keep or coarse(name=number)>keep, and (r_q,r_c):int8>keep reads an early copy in int8"
 )
 
 
 @dataclass(frozen=True)
 class Exact:
-    """Compare the first ``r_q`` query tokens with the first ``r_c`` document tokens; ``None`` is all of that side."""
+    """Compare the first ``r_q`` query tokens with the first ``r_c`` document tokens; ``None`` is all of that side.
+
+    ``early``: the codec of the early copy to compare by; ``None`` goes by the levels themselves.
+    """
 
     r_q: int | None = None
     r_c: int | None = None
+    early: str | None = None
 
     def __post_init__(self) -> None:
         for side, tokens in (("r_q", self.r_q), ("r_c", self.r_c)):
@@ -34,7 +38,8 @@ class Exact:
                 integer(f"budget {side}", tokens)
 
     def __str__(self) -> str:
-        return f"({'*' if self.r_q is None else self.r_q},{'*' if self.r_c is None else self.r_c})"
+        copy = "" if self.early is None else f":{self.early}"
+        return f"({'*' if self.r_q is None else self.r_q},{'*' if self.r_c is None else self.r_c}){copy}"
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,21 @@ class Step(NamedTuple):
     """A stage with its numbers filled in: compare at ``budget``, keep the best ``keep``.
 
     Of a ``coarse`` stage the budget is what stands in for it where it can't serve: its query tokens, and those of level 0.
+    ``early``: the codec of the copy that is compared by, if it is one.
     """
 
     budget: Budget
     keep: int
     coarse: Coarse | None = None
+    early: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.coarse or self.budget}>{self.keep}"
+        return f"{self.source}>{self.keep}"
+
+    @property
+    def source(self) -> str:
+        """What is compared, as a plan writes it."""
+        return str(self.coarse or self.budget) + ("" if self.early is None else f":{self.early}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,8 @@ class Plan:
     compares those at (4,8), and ranks the best 400 of them at (16,64).
 
     Raises:
-        PlanError: no stage; a rising keep; a shrinking budget; a coarse stage that is not first or stands alone.
+        PlanError: no stage; a rising keep; a shrinking budget; a coarse stage that is not first or stands alone; a last stage
+            that ranks by an early copy.
     """
 
     stages: tuple[Stage, ...]
@@ -117,6 +130,8 @@ class Plan:
             raise PlanError(f"plan {self}: every stage but the last needs >keep, and the last keeps the search's k")
         if isinstance(last.source, Coarse) or any(isinstance(stage.source, Coarse) for stage in climbing[1:]):
             raise PlanError(f"plan {self}: coarse can only be the first of several stages")
+        if isinstance(last.source, Exact) and last.source.early is not None:
+            raise PlanError(f"plan {self}: the last stage ranks by the vectors as they are; leave out :{last.source.early}")
         for before, after in pairwise(climbing):
             if (after.keep or 0) > (before.keep or 0):
                 raise PlanError(f"plan {self}: rows may not grow, {before.keep} to {after.keep}")
@@ -164,14 +179,16 @@ class Plan:
         source = self.stages[0].source
         return source if isinstance(source, Coarse) else None
 
-    def steps(self, query_tokens: int, doc_tokens: int, k: int, coarse_tokens: int | None = None) -> tuple[Step, ...]:
+    def steps(
+        self, query_tokens: int, doc_tokens: int, k: int, coarse_tokens: int | None = None, early: str | None = None
+    ) -> tuple[Step, ...]:
         """The stages for queries of ``query_tokens``, documents of ``doc_tokens`` and ``k`` results.
 
         ``coarse_tokens``: how many document tokens are compared where something has to stand in for the coarse stage; ``None``
-        where there is no such stage.
+        where there is no such stage. ``early``: the codec of the early copy that there is.
 
         Raises:
-            PlanError: a budget is larger than its side, or a stage keeps fewer than ``k``.
+            PlanError: a budget is larger than its side, a stage keeps fewer than ``k``, or it reads a copy that there is not.
         """
         steps = []
         for stage in self.stages:
@@ -186,7 +203,10 @@ class Plan:
                 )
             if stage.keep is not None and stage.keep < k:
                 raise PlanError(f"plan {self}: a stage keeps {stage.keep}, fewer than k = {k}")
-            steps.append(Step(budget, stage.keep or k))
+            if stage.source.early not in (None, early):
+                has = "no early copy; make one with MetaIndex(early=...)" if early is None else f"an early copy in {early}"
+                raise PlanError(f"plan {self}: {stage.source} reads a copy, and this index has {has}")
+            steps.append(Step(budget, stage.keep or k, early=stage.source.early))
         for lower, higher in pairwise(step for step in steps if step.coarse is None):
             if higher.budget.r_q < lower.budget.r_q or higher.budget.r_c < lower.budget.r_c:
                 raise PlanError(f"plan {self}: budgets may not shrink, {lower.budget} to {higher.budget}")
@@ -212,7 +232,7 @@ class Plan:
 
 
 _TOKEN = re.compile(
-    r"\s*(?:\(\s*(?P<r_q>\*|\d+)\s*,\s*(?P<r_c>\*|\d+)\s*\)|coarse(?:\(\s*(?P<parameters>[^)]*)\))?)"
+    r"\s*(?:\(\s*(?P<r_q>\*|\d+)\s*,\s*(?P<r_c>\*|\d+)\s*\)(?:\s*:\s*(?P<early>[a-z]\w*))?|coarse(?:\(\s*(?P<parameters>[^)]*)\))?)"
     r"(?:\s*>\s*(?P<keep>\d+))?(?=\s|$)"
 )
 _PARAMETER = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(\d+)\s*")
@@ -229,7 +249,8 @@ def _stages(text: str) -> list[Stage]:
         if match["r_q"] is None:
             source = Coarse(_parameters(match["parameters"] or "", text))
         else:
-            source = Exact(*(None if side == "*" else int(side) for side in (match["r_q"], match["r_c"])))
+            r_q, r_c = (None if side == "*" else int(side) for side in (match["r_q"], match["r_c"]))
+            source = Exact(r_q, r_c, match["early"])
         stages.append(Stage(source, keep))
         at = match.end()
     return stages

@@ -11,13 +11,15 @@ from metaindex.planning.size import human
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage of a search to come; ``seconds`` that it should take, ``None`` where the machine was not calibrated."""
+    """One stage of a search to come; ``seconds`` that it should take, ``None`` where the machine was not calibrated. ``codec``:
+    that of the vectors it reads, several with + between them; empty where the coarse stage reads its own."""
 
     step: Step
     cost: StageCost
     scorer: str
     why: str
     seconds: float | None = None
+    codec: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class PlannedSearch:
         for stage in self.stages:
             cost = stage.cost
             time = "" if stage.seconds is None else f"{1e3 * stage.seconds:>10.3f} ms"
+            read = f"{human(cost.nbytes):>11} {stage.codec:<8}"
             lines.append(
-                f"  {stage.step!s:<18} {cost.rows:>14,} rows {human(cost.nbytes):>11} {cost.flop / 1e9:>10.3f} GFLOP{time}  "
+                f"  {stage.step!s:<18} {cost.rows:>14,} rows {read} {cost.flop / 1e9:>10.3f} GFLOP{time}  "
                 f"{stage.scorer} ({stage.why})"
             )
         return "\n".join(lines)

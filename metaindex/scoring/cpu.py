@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex import _native
+from metaindex.scoring import banded
 from metaindex.scoring.registry import Verdict
 from metaindex.scoring.request import ScoreRequest
 from metaindex.storage.snapshot import Snapshot
@@ -31,11 +32,17 @@ class CpuScorer:
     def supports(self, request: ScoreRequest) -> Verdict:
         if _native.missing is not None:
             return Verdict(False, f"the compiled module is missing ({_native.missing})")
-        codec = request.codec.name
+        verdicts = [self._serves(name) for name in dict.fromkeys(band.codec.name for band in request.bands)]
+        return next((each for each in verdicts if not each.ok), Verdict(True, ", ".join(each.why for each in verdicts)))
+
+    def _serves(self, codec: str) -> Verdict:
         isa = _native.core.default_isa(codec) if self.isa is None else self.isa
         return Verdict(*_native.core.serves(isa, codec))
 
     def score(self, request: ScoreRequest, scores: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
+        if request.beyond:
+            banded.score(self, request, scores, rows)
+            return
         parts = request.queries.parts
         table = level_table(request)
         codes = np.ascontiguousarray(parts.codes)

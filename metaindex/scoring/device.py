@@ -39,6 +39,9 @@ class DeviceScorer:
     def supports(self, request: ScoreRequest) -> Verdict:
         if request.snapshot.rows > keys.LAST_PLACE:
             return Verdict(False, f"{request.snapshot.rows:,} rows are more than its keys can tell apart")
+        if request.beyond:
+            codecs = ", ".join(f"{band.codec.name} from token {band.start} on" for band in request.bands)
+            return Verdict(False, f"its kernels read one codec in a stage, and this one reads {codecs}")
         return Verdict(True, self.residency.name)
 
     def score(self, request: ScoreRequest, scores: Any, rows: Any = None) -> None:

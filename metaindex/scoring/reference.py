@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Codec, Parts
+from metaindex.codecs import Parts
+from metaindex.scoring.ranking import top
 from metaindex.scoring.registry import Verdict
 from metaindex.scoring.request import ScoreRequest
 from metaindex.storage.segment import Segment
 
 
+def similarities(query: NDArray, document: NDArray) -> NDArray[np.float64]:
+    """``<query_i, document_j>`` [r, t] for a query [r, d] and a document [t, d]."""
+    return np.asarray(query.astype(np.float64) @ document.astype(np.float64).T)
+
+
 def maxsim(query: NDArray, document: NDArray) -> float:
     """``sum_i max_j <query_i, document_j>`` for a query [r, d] and a document [t, d], t >= 1."""
-    return float((query.astype(np.float64) @ document.astype(np.float64).T).max(axis=1).sum())
+    return float(similarities(query, document).max(axis=1).sum())
 
 
-def document_tokens(segment: Segment, row: int, tokens: int, codec: Codec) -> NDArray[np.float32]:
+def banded_similarities(queries: Sequence[tuple[int, NDArray]], document: NDArray) -> NDArray[np.float64]:
+    """As ``similarities``; ``queries``: the query [r, d] decoded from the codec of each band, and the band's first token."""
+    stops = [*(start for start, _ in queries[1:]), len(document)]
+    bands = [similarities(query, document[start:stop]) for (start, query), stop in zip(queries, stops)]
+    return np.concatenate(bands, axis=1)
+
+
+def document_tokens(segment: Segment, row: int, tokens: int) -> NDArray[np.float32]:
     """The first ``tokens`` decoded tokens [t, d] of one document, or all where it has fewer."""
     tokens = min(tokens, int(segment.lengths[row]))
     parts = []
@@ -24,15 +39,8 @@ def document_tokens(segment: Segment, row: int, tokens: int, codec: Codec) -> ND
         if level.start < tokens:
             kept = min(level.width, tokens - level.start)
             codes, scales = level.parts
-            parts.append(codec.decode(Parts(codes[row, :kept], None if scales is None else scales[row, :kept])))
+            parts.append(level.codec.decode(Parts(codes[row, :kept], None if scales is None else scales[row, :kept])))
     return np.concatenate(parts)
-
-
-def top(scores: NDArray[np.float32], rows: NDArray[np.int64], sequence: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Where in ``rows`` [n] the k best distinct rows are: higher scores first, equal ones by ``sequence`` [n]."""
-    order = np.lexsort((sequence, -scores))
-    _, first = np.unique(rows[order], return_index=True)
-    return order[np.sort(first)][:k]
 
 
 class ReferenceScorer:
@@ -45,10 +53,10 @@ class ReferenceScorer:
 
     def score(self, request: ScoreRequest, scores: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
         snapshot, k = request.snapshot, request.k
-        queries = request.codec.decode(request.queries.parts)
+        queries = [(band.start, band.codec.decode(band.queries.parts)) for band in request.bands]
         scores.fill(-np.inf)
         for b, length in enumerate(request.queries.lengths):
-            query = queries[b, : min(int(length), request.budget.r_q)]
+            query = [(start, decoded[b, : min(int(length), request.budget.r_q)]) for start, decoded in queries]
             if request.candidates is None:
                 asked = np.arange(snapshot.rows)
             else:
@@ -60,8 +68,8 @@ class ReferenceScorer:
             for place in np.flatnonzero(allowed):
                 at = int(np.searchsorted(snapshot.first_rows, asked[place], side="right")) - 1
                 row = int(asked[place] - snapshot.first_rows[at])
-                document = document_tokens(snapshot.segments[at], row, request.budget.r_c, request.codec)
-                found[place] = maxsim(query, document)
+                document = document_tokens(snapshot.segments[at], row, request.budget.r_c)
+                found[place] = banded_similarities(query, document).max(axis=1).sum()
             if k is None:
                 scores[b] = found
                 continue

@@ -71,8 +71,8 @@ def faults(key: str, dtype: str, tokens: NDArray, past: NDArray[np.bool_] | None
         bits, exponent = _EXPONENTS[dtype]
         if ((tokens.view(bits) & exponent) == exponent).any():
             yield f"its {key} hold numbers that are not finite"
-        elif key == "scales" and (tokens < 0).any():
-            yield "its scales hold negative numbers"
+        elif key.endswith("scales") and (tokens < 0).any():
+            yield f"its {key} hold negative numbers"
     elif (tokens == -128).any():
         yield f"its {key} hold -128, which no encoder writes"
     if past is not None and past.any() and tokens[past].any():

@@ -39,5 +39,6 @@ def stays(group: list[Held]) -> bool:
 
 def alive_bytes(one: Held) -> int:
     """What the levels of a segment take without the removed documents."""
-    gone = [int(np.searchsorted(one.removed, level.rows)) for level in one.segment.levels]  # a level holds the first rows
-    return sum(level.nbytes - level.nbytes // level.rows * removed for level, removed in zip(one.segment.levels, gone))
+    levels = [level for copy in one.segment.copies for level in copy]
+    gone = [int(np.searchsorted(one.removed, level.rows)) for level in levels]  # a level holds the first rows
+    return sum(level.nbytes - level.nbytes // level.rows * removed for level, removed in zip(levels, gone))

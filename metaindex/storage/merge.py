@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Parts, codec
-from metaindex.storage.pack import arena, rows_reaching
-from metaindex.storage.place import Documents, LevelSource
+from metaindex.codecs import Parts
+from metaindex.storage.pack import empty_levels, rows_reaching
+from metaindex.storage.place import Documents, LevelSource, tensor_names
 from metaindex.storage.reading import LevelReader, runs_of, runs_of_equal
 from metaindex.storage.schema import Schema
 from metaindex.storage.segment import Segment
@@ -54,7 +54,7 @@ class Merge:
     """The documents of neighbouring segments that still stand, as one segment: longest first, ties in the order of addition."""
 
     def __init__(self, held: Sequence[Held], schema: Schema) -> None:
-        self._segments, self._schema, self._codec = [one.segment for one in held], schema, codec(schema.codec)
+        self._segments, self._schema = [one.segment for one in held], schema
         self._first = np.cumsum([0, *(segment.rows for segment in self._segments)])
         alive = np.ones(self._first[-1], dtype=bool)
         for first, one in zip(self._first, held):
@@ -71,32 +71,32 @@ class Merge:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def parts(self) -> list[Parts]:
-        """All levels, in memory."""
-        assert self._schema.dim is not None
-        levels = self._schema.levels
-        merged = arena(self._codec, self._schema.dim, [(rows, levels.width(level)) for level, rows in enumerate(self._counts)])
-        for level, parts in enumerate(merged):
-            for target, kind in zip(parts, Parts._fields):
-                if target is not None:
-                    at = 0
-                    for chunk in self._chunks(level, kind):
-                        target[at : at + len(chunk)] = chunk
-                        at += len(chunk)
+    def parts(self) -> list[tuple[Parts, ...]]:
+        """All levels, in every codec that keeps them, in memory."""
+        merged = empty_levels(self._schema, self._counts)
+        for level, copies in enumerate(merged):
+            for number, parts in enumerate(copies):
+                for target, kind in zip(parts, Parts._fields):
+                    if target is not None:
+                        at = 0
+                        for chunk in self._chunks(number, level, kind):
+                            target[at : at + len(chunk)] = chunk
+                            at += len(chunk)
         return merged
 
     def sources(self) -> Iterator[LevelSource]:
         """All levels, read piece by piece as they are consumed."""
         for level, rows in enumerate(self._counts):
-            scales = self._chunks(level, "scales") if self._codec.scaled else None
-            yield LevelSource(rows, self._chunks(level, "codes"), scales)
+            names = tensor_names(self._schema.kept_in(level))
+            yield LevelSource(rows, {name: self._chunks(number, level, kind) for name, (number, kind) in names.items()})
 
-    def _chunks(self, level: int, kind: str) -> Iterator[NDArray]:
+    def _chunks(self, number: int, level: int, kind: str) -> Iterator[NDArray]:
+        """The rows of a level, ``number`` 0, or of its early copy, 1."""
         count = self._counts[level]
-        present = [s.levels[level] if level < len(s.levels) else None for s in self._segments]
+        present = [s.copies[number][level] if level < len(s.levels) else None for s in self._segments]
         reader = next(one for one in present if one is not None).reader
         if reader is not None:
-            yield from self._chunks_read(level, kind, reader)
+            yield from self._chunks_read(number, level, kind, reader)
             return
         arrays = [None if one is None else getattr(one.parts, kind) for one in present]
         model = next(array for array in arrays if array is not None)
@@ -110,7 +110,7 @@ class Merge:
                 chunk[here] = arrays[segment][rows[here] - self._first[segment]]
             yield chunk
 
-    def _chunks_read(self, level: int, kind: str, model: LevelReader) -> Iterator[NDArray]:
+    def _chunks_read(self, number: int, level: int, kind: str, model: LevelReader) -> Iterator[NDArray]:
         """As ``_chunks``, where memory is limited: rows are read straight to where they belong."""
         size = model.row_bytes[kind]
         with model.memory.lease(size, CHUNK_BYTES) as nbytes:
@@ -121,7 +121,7 @@ class Merge:
                 chunk = np.empty((len(rows), *model.row_shapes[kind]), model.dtypes[kind])
                 for run, stop in runs_of_equal(at):
                     segment = self._segments[at[run]]
-                    reader = segment.levels[level].reader
+                    reader = segment.copies[number][level].reader
                     assert reader is not None
                     reader.fill(kind, runs_of(rows[run:stop] - self._first[at[run]]), chunk[run:stop])
                 yield chunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from math import prod
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.codecs import Codec, Parts
+from metaindex.storage.schema import Schema
 from metaindex.storage.tensors import ALIGNMENT
 from metaindex.types import Levels
 
@@ -33,14 +35,14 @@ def encode(codec: Codec, tokens: NDArray[np.float32], out: Parts | None = None) 
     return out
 
 
-def arena(codec: Codec, dim: int, shapes: Sequence[tuple[int, int]]) -> list[Parts]:
-    """Room for levels of shapes (rows, width) in one allocation, each array at a multiple of 64 bytes.
+def arena(dim: int, wanted: Sequence[tuple[Codec, int, int]]) -> list[Parts]:
+    """Room for levels (codec, rows, width) in one allocation, each array at a multiple of 64 bytes.
 
     One large allocation gets huge pages from the kernel, where many small ones would not.
     """
     arrays: list[tuple[tuple[int, ...], np.dtype, int]] = []
     offset = 0
-    for rows, width in shapes:
+    for codec, rows, width in wanted:
         kinds: list[tuple[tuple[int, ...], np.dtype]] = [((rows, width, dim), codec.dtype)]
         if codec.scaled:
             kinds.append(((rows, width), np.dtype(np.float32)))
@@ -50,10 +52,17 @@ def arena(codec: Codec, dim: int, shapes: Sequence[tuple[int, int]]) -> list[Par
             offset += -offset % ALIGNMENT
     memory = np.empty(offset + ALIGNMENT, np.uint8)
     memory = memory[-memory.ctypes.data % ALIGNMENT :]
-    views = [memory[at : at + prod(shape) * dtype.itemsize].view(dtype).reshape(shape) for shape, dtype, at in arrays]
-    if codec.scaled:
-        return [Parts(codes, scales) for codes, scales in zip(views[::2], views[1::2])]
-    return [Parts(codes, None) for codes in views]
+    views = (memory[at : at + prod(shape) * dtype.itemsize].view(dtype).reshape(shape) for shape, dtype, at in arrays)
+    return [Parts(next(views), next(views) if codec.scaled else None) for codec, _, _ in wanted]
+
+
+def empty_levels(schema: Schema, counts: Sequence[int]) -> list[tuple[Parts, ...]]:
+    """Room for levels of so many rows, in every codec that keeps them."""
+    assert schema.dim is not None
+    kinds = [schema.kept_in(level) for level in range(len(counts))]
+    wanted = [(kind, rows, schema.levels.width(level)) for level, rows in enumerate(counts) for kind in kinds[level]]
+    made = iter(arena(schema.dim, wanted))
+    return [tuple(islice(made, len(each))) for each in kinds]
 
 
 def rows_reaching(lengths: NDArray[np.int32], levels: Levels) -> list[int]:
@@ -63,31 +72,36 @@ def rows_reaching(lengths: NDArray[np.int32], levels: Levels) -> list[int]:
 
 
 def pack(
-    tokens: NDArray[np.float32], lengths: NDArray[np.int32], levels: Levels, codec: Codec, encode: Encode = encode
-) -> tuple[list[Parts], NDArray[np.int64] | None]:
+    tokens: NDArray[np.float32], lengths: NDArray[np.int32], schema: Schema, encode: Encode = encode
+) -> tuple[list[tuple[Parts, ...]], NDArray[np.int64] | None]:
     """Cut documents [N, T, d] of ``lengths`` int32 [N], N >= 1, into encoded levels.
 
-    Returns the levels that any document reaches, codes [rows, width, d], and the order of their rows as places in ``tokens``:
-    longest first, equal lengths as they came; ``None`` when they came so. Tokens past a document's length are zeros.
+    Returns the levels that any document reaches, each in all codecs that keep it, codes [rows, width, d], and the order of
+    their rows as places in ``tokens``: longest first, equal lengths as they came; ``None`` when they came so. Tokens past a
+    document's length are zeros.
     """
     _, given, dim = tokens.shape
     order = None
     if np.any(lengths[1:] > lengths[:-1]):
         order = np.argsort(-lengths, kind="stable")
         lengths = lengths[order]
+    levels = schema.levels
     counts = rows_reaching(lengths, levels)
-    packed = arena(codec, dim, [(rows, levels.width(level)) for level, rows in enumerate(counts)])
-    for level, (rows, out) in enumerate(zip(counts, packed)):
+    packed = empty_levels(schema, counts)
+    for level, (rows, outs) in enumerate(zip(counts, packed)):
+        kinds = schema.kept_in(level)
         start, stop = levels.start(level), levels.stop(level)
         if order is None and stop <= given and lengths[rows - 1] >= stop:
-            encode(codec, tokens[:rows, start:stop], out)
+            for kind, out in zip(kinds, outs):
+                encode(kind, tokens[:rows, start:stop], out)
             continue
         step = max(1, _BLOCK_BYTES // (4 * dim * (stop - start)))
         for first in range(0, rows, step):
             block = slice(first, min(first + step, rows))
             chosen = tokens[block] if order is None else tokens[order[block]]
             filled = _level_of(chosen, lengths[block], start, stop)
-            encode(codec, filled, Parts(out.codes[block], None if out.scales is None else out.scales[block]))
+            for kind, out in zip(kinds, outs):
+                encode(kind, filled, Parts(out.codes[block], None if out.scales is None else out.scales[block]))
     return packed, order
 
 

@@ -8,17 +8,17 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Codec, Parts, codec
+from metaindex.codecs import Codec, Parts
 from metaindex.errors import CorruptIndexError, ForkedProcessError, IndexLockedError
 from metaindex.storage import derived, tensors
 from metaindex.storage.cache import VectorMemory
@@ -49,11 +49,10 @@ class Documents(NamedTuple):
 
 
 class LevelSource(NamedTuple):
-    """A level to keep: the rows that reach it, and arrays that make up its codes and scales when laid end to end."""
+    """A level to keep: the rows that reach it, and for each of its tensors the arrays that make it up, laid end to end."""
 
     rows: int
-    codes: Iterable[NDArray]
-    scales: Iterable[NDArray] | None
+    tensors: Mapping[str, Iterable[NDArray]]
 
 
 class Place(Protocol):
@@ -66,7 +65,8 @@ class Place(Protocol):
 
     memory: VectorMemory | None
 
-    def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment: ...
+    def keep(self, number: int, documents: Documents, levels: Sequence[tuple[Parts, ...]], schema: Schema) -> Segment:
+        """Keep levels, each in all codecs that keep it."""
 
     def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
         """Keep what a merge makes; on disk its levels pass through memory piece by piece."""
@@ -102,11 +102,13 @@ class MemoryPlace:
     failed_sync: OSError | None = None
     memory: VectorMemory | None = None
 
-    def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
+    def keep(self, number: int, documents: Documents, levels: Sequence[tuple[Parts, ...]], schema: Schema) -> Segment:
         kept = []
-        for level, parts in enumerate(levels):
-            kept.append(Level.of(schema.levels.start(level), schema.levels.width(level), parts))
-        return Segment(segment_name(number), len(documents.lengths), tuple(kept), *documents)
+        for level, copies in enumerate(levels):
+            start, width = schema.levels.start(level), schema.levels.width(level)
+            kept.append([Level.of(start, width, kind, parts) for kind, parts in zip(schema.kept_in(level), copies)])
+        own, *early = (tuple(copy) for copy in zip(*kept))
+        return Segment(segment_name(number), len(documents.lengths), own, *documents, *early)
 
     def keep_merged(self, number: int, merge: Merge, schema: Schema) -> Segment:
         return self.keep(number, merge.documents, merge.parts(), schema)
@@ -141,8 +143,12 @@ class FolderPlace:
         self._alone = False
         self._process = os.getpid()
 
-    def keep(self, number: int, documents: Documents, levels: Sequence[Parts], schema: Schema) -> Segment:
-        sources = (LevelSource(len(codes), [codes], None if scales is None else [scales]) for codes, scales in levels)
+    def keep(self, number: int, documents: Documents, levels: Sequence[tuple[Parts, ...]], schema: Schema) -> Segment:
+        sources = []
+        for level, copies in enumerate(levels):
+            names = tensor_names(schema.kept_in(level))
+            arrays = {name: [getattr(copies[copy], kind)] for name, (copy, kind) in names.items()}
+            sources.append(LevelSource(len(copies[0].codes), arrays))
         self.write(number, documents, sources, schema)
         return self.open(self._staged[number], schema)
 
@@ -152,8 +158,8 @@ class FolderPlace:
 
     def write(self, number: int, documents: Documents, levels: Iterable[LevelSource], schema: Schema) -> None:
         """Stage a segment; its levels are written as their arrays come, so they need never be in memory as a whole."""
-        kind, dim, folder = codec(schema.codec), schema.dim, f"{STAGING}/{segment_name(number)}"
-        assert dim is not None
+        folder = f"{STAGING}/{segment_name(number)}"
+        assert schema.dim is not None
         if number in self._left:  # a write that failed could not remove it
             self.discard([number])
         self._staged[number] = SegmentRecord(number, 0, Written(0, 0), ())  # named before the first file, for ``discard``
@@ -161,10 +167,11 @@ class FolderPlace:
         records: dict[int, LevelRecord] = {}
 
         def write_level(level: int, source: LevelSource) -> None:
-            shape = (source.rows, schema.levels.width(level))
-            parts = {"codes": Tensor(kind.stored_dtype, (*shape, dim), source.codes)}
-            if source.scales is not None:
-                parts["scales"] = Tensor("F32", shape, source.scales)
+            kinds = level_tensors(schema, level, source.rows)
+            parts = {
+                name: Tensor(kinds[name][0], cast("tuple[int, ...]", kinds[name][1]), chunks)
+                for name, chunks in source.tensors.items()
+            }
             records[level] = LevelRecord(source.rows, tensors.write(self._files, _level_file(folder, level), parts))
 
         # The deepest first: it is about half of the whole, so one thread has that to do and the other the rest.
@@ -215,25 +222,38 @@ class FolderPlace:
         Raises:
             CorruptIndexError: a file is missing or not what the catalog says.
         """
-        folder, kind = self._folder(record.number), codec(schema.codec)
+        folder = self._folder(record.number)
         if schema.dim is None or len(record.levels) > len(schema.levels):
             raise damaged(folder, "the schema has too few levels for it")
-        levels = []
-        for level, (rows, file) in enumerate(record.levels):
-            width, expected = schema.levels.width(level), level_tensors(schema, level, rows)
-            extents = tensors.check(self._files, _level_file(folder, level), expected, file.size)
-            load = partial(self._load, record.number, level, expected, file.size)
-            reader = None if self.memory is None else self._reader(record.number, level, extents, kind, self.memory)
-            nbytes = rows * width * kind.bytes_per_token(schema.dim)
-            levels.append(Level(schema.levels.start(level), width, rows, nbytes, load, reader))
+        levels = [self._levels(record, level, schema) for level in range(len(record.levels))]
+        own, *early = (tuple(copy) for copy in zip(*levels)) if levels else ((),)
         if self.memory is not None:
-            self.memory.make_room(ALIGNMENT + sum(level.reader.room(1) for level in levels if level.reader is not None))
+            for copy in (own, *early):
+                self.memory.make_room(ALIGNMENT + sum(level.reader.room(1) for level in copy if level.reader is not None))
         documents = self.documents(record, schema)
         if rows_reaching(documents.lengths, schema.levels) != [level.rows for level in record.levels]:
             raise damaged(_documents_file(folder), "its lengths don't match the levels")
-        segment = Segment(segment_name(record.number), record.rows, tuple(levels), *documents)
+        segment = Segment(segment_name(record.number), record.rows, own, *documents, *early)
         self._records[segment] = record
         return segment
+
+    def _levels(self, record: SegmentRecord, level: int, schema: Schema) -> Iterator[Level]:
+        """A level of a segment and, where there is one, its early copy."""
+        number, (rows, file) = record.number, record.levels[level]
+        assert schema.dim is not None
+        expected = level_tensors(schema, level, rows)
+        extents = tensors.check(self._files, _level_file(self._folder(number), level), expected, file.size)
+        kinds, width = schema.kept_in(level), schema.levels.width(level)
+        for copy, kind in enumerate(kinds):
+            names = {part: name for name, (owner, part) in tensor_names(kinds).items() if owner == copy}
+            load = partial(self._load, number, level, names, expected, file.size)
+            reader = None
+            if self.memory is not None:
+                own = {part: extents[name] for part, name in names.items()}
+                reader = self._reader(number, level, own, kind, self.memory)
+            yield Level(
+                schema.levels.start(level), width, rows, rows * width * kind.bytes_per_token(schema.dim), kind, load, reader
+            )
 
     def record(self, segment: Segment) -> SegmentRecord:
         """What the catalog says, or said, of a segment that this place opened."""
@@ -298,7 +318,7 @@ class FolderPlace:
     def purge(self, named: Iterable[int]) -> None:
         if self.memory is None:
             for segment in list(self._retired):
-                for level in segment.levels:
+                for level in (level for copy in segment.copies for level in copy):
                     with suppress(OSError, CorruptIndexError):
                         level.parts  # noqa: B018  what is mapped stays readable without a name
         else:
@@ -330,10 +350,10 @@ class FolderPlace:
                     "need its files; let them end and purge again"
                 ) from None
 
-    def _load(self, number: int, level: int, expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
+    def _load(self, number: int, level: int, names: dict[str, str], expected: dict[str, tuple[str, Shape]], size: int) -> Parts:
         with self._guard(number):
             found = tensors.load(self._files, _level_file(self._folder(number), level), expected, size)
-        return Parts(found["codes"], found.get("scales"))
+        return Parts(found[names["codes"]], found[names["scales"]] if "scales" in names else None)
 
     def _reader(
         self, number: int, level: int, extents: dict[str, tensors.Extent], kind: Codec, memory: VectorMemory
@@ -435,11 +455,20 @@ def segment_name(number: int) -> str:
 
 def level_tensors(schema: Schema, level: int, rows: int) -> dict[str, tuple[str, Shape]]:
     """The tensors of a level's file: dtype and shape of each."""
-    kind, width = codec(schema.codec), schema.levels.width(level)
-    expected: dict[str, tuple[str, Shape]] = {"codes": (kind.stored_dtype, (rows, width, schema.dim))}
-    if kind.scaled:
-        expected["scales"] = ("F32", (rows, width))
-    return expected
+    kinds, shape = schema.kept_in(level), (rows, schema.levels.width(level))
+    return {
+        name: (kinds[copy].stored_dtype, (*shape, schema.dim)) if part == "codes" else ("F32", shape)
+        for name, (copy, part) in tensor_names(kinds).items()
+    }
+
+
+def tensor_names(kinds: Sequence[Codec]) -> dict[str, tuple[int, str]]:
+    """The tensors of a level that ``kinds`` keep, in the order of its file: which copy each belongs to, and as what part."""
+    names = {}
+    for copy, kind in enumerate(kinds):
+        for part in Parts._fields if kind.scaled else ("codes",):
+            names[f"early_{part}" if copy else part] = (copy, part)
+    return names
 
 
 def record_files(record: SegmentRecord) -> list[tuple[str, Written]]:

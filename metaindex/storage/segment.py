@@ -7,13 +7,13 @@ a level holds no others. Rows of equal length keep the order in which they were 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.cached import cached_property
-from metaindex.codecs import Parts
+from metaindex.codecs import Codec, Parts
 from metaindex.storage.ids import IdLookup, lookup
 from metaindex.storage.reading import LevelReader
 
@@ -22,23 +22,25 @@ from metaindex.storage.reading import LevelReader
 class Level:
     """The tokens ``[start, start + width)`` of a segment's first ``rows`` documents.
 
-    ``parts`` are the codes [rows, width, d] and, for scaled codecs, the scales [rows, width]. They are loaded (memory-mapped)
-    at first use, so a search touches only the levels that its budget needs. Tokens past a document's length are zeros.
-    Where memory is limited there is a ``reader``, which reads rows into buffers, and no ``parts``.
+    ``parts`` are the codes [rows, width, d] of ``codec`` and, where it is scaled, the scales [rows, width]. They are loaded
+    (memory-mapped) at first use, so a search touches only the levels that its budget needs. Tokens past
+    a document's length are zeros. Where memory is limited there is a ``reader``, which reads rows into buffers, and no
+    ``parts``.
     """
 
     start: int
     width: int
     rows: int
     nbytes: int
+    codec: Codec
     load: Callable[[], Parts] = field(repr=False)
     reader: LevelReader | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, start: int, width: int, parts: Parts) -> Level:
+    def of(cls, start: int, width: int, codec: Codec, parts: Parts) -> Level:
         """A level whose ``parts`` are in memory."""
         nbytes = parts.codes.nbytes + (0 if parts.scales is None else parts.scales.nbytes)
-        return cls(start, width, len(parts.codes), nbytes, lambda: parts)
+        return cls(start, width, len(parts.codes), nbytes, codec, lambda: parts)
 
     @cached_property
     def parts(self) -> Parts:
@@ -52,6 +54,7 @@ class Segment:
 
     ``lengths`` int32 [rows], falling: the number of tokens of each document.
     ``sequence`` int64 [rows]: each document's place in the order of addition, over the whole life of the index.
+    ``early``: the copy of all levels in a smaller codec, where the index has one.
     """
 
     name: str
@@ -60,10 +63,22 @@ class Segment:
     lengths: NDArray[np.int32]
     sequence: NDArray[np.int64]
     ids: NDArray
+    early: tuple[Level, ...] = ()
+
+    @property
+    def copies(self) -> tuple[tuple[Level, ...], ...]:
+        """The levels, and their early copy where there is one."""
+        return (self.levels, self.early) if self.early else (self.levels,)
 
     @property
     def nbytes(self) -> int:
-        return sum(level.nbytes for level in self.levels)
+        return sum(level.nbytes for levels in self.copies for level in levels)
+
+    @cached_property
+    def early_view(self) -> Segment:
+        """This segment with its early copy for levels."""
+        assert self.early
+        return replace(self, levels=self.early, early=())
 
     @cached_property
     def id_lookup(self) -> IdLookup:

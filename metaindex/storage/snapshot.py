@@ -43,6 +43,11 @@ class Snapshot:
         return next((reader.memory for reader in readers if reader is not None), None)
 
     @cached_property
+    def early_view(self) -> Snapshot:
+        """The same documents by the early copy of their levels."""
+        return Snapshot(self.number, self.levels, tuple(segment.early_view for segment in self.segments), self.removed)
+
+    @cached_property
     def first_rows(self) -> NDArray[np.int64]:
         """The row at which each segment starts, and the total at the end: int64 [segments + 1]."""
         return np.cumsum([0, *(segment.rows for segment in self.segments)], dtype=np.int64)

@@ -479,13 +479,16 @@ class Store:
         where, memory = "ram" if self._files is None else "disk", self._place.memory
         levels = []
         for level in range(len(current.schema.levels)):
-            inside = [segment.levels[level] for segment in current.snapshot.segments if level < len(segment.levels)]
+            inside = [segment for segment in current.snapshot.segments if level < len(segment.levels)]
+            held = [copy[level] for segment in inside for copy in segment.copies]
             places = dict.fromkeys(("ram", "disk"), 0)
-            places[where] = sum(one.nbytes for one in inside)
+            places[where] = sum(one.nbytes for one in held)
             if memory is not None:
-                places["ram"] = sum(map(memory.kept, inside))
+                places["ram"] = sum(map(memory.kept, held))
             tokens = (current.schema.levels.start(level), current.schema.levels.stop(level))
-            levels.append({"level": level, "tokens": tokens, "rows": sum(one.rows for one in inside), **places})
+            codecs = "+".join(kind.name for kind in current.schema.kept_in(level))
+            rows = sum(segment.levels[level].rows for segment in inside)
+            levels.append({"level": level, "tokens": tokens, "codec": codecs, "rows": rows, **places})
         documents = {"ram": _lookup_bytes(current.snapshot), "disk": 0}
         documents["ram" if memory is not None else where] += sum(map(_document_bytes, current.snapshot.segments))
         return {"levels": levels, "documents": documents, "catalog": self._catalog.nbytes}

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import codec
 from metaindex.errors import CapacityError, DuplicateIdError, UnknownIdError
 from metaindex.storage.catalog import Catalog, Counters
 from metaindex.storage.compact import groups, stays
@@ -178,7 +177,7 @@ class Transaction:
         self._catalog.drop_unused_fields()
 
     def _hold(self, tokens: NDArray[np.float32], lengths: NDArray[np.int32], sequence: NDArray[np.int64], ids: NDArray) -> None:
-        levels, order = pack(tokens, lengths, self.schema.levels, codec(self.schema.codec), self._encode)
+        levels, order = pack(tokens, lengths, self.schema, self._encode)
         if order is None:
             # A copy: what stands in the index must not change with the caller's arrays.
             documents = Documents(np.array(lengths, np.int32), sequence, ids.copy())
@@ -191,10 +190,11 @@ class Transaction:
         """Whether documents of those lengths fit into memory, where the index lives there under a limit."""
         if (limit := self._memory_limit) is None:
             return
-        assert self.schema.dim is not None
         levels, held = self.schema.levels, sum(one.segment.nbytes for one in self._held)
-        tokens = sum(int(np.count_nonzero(lengths > levels.start(level))) * levels.width(level) for level in range(len(levels)))
-        needed = tokens * codec(self.schema.codec).bytes_per_token(self.schema.dim)
+        needed = sum(
+            int(np.count_nonzero(lengths > levels.start(level))) * levels.width(level) * self.schema.token_bytes(level)
+            for level in range(len(levels))
+        )
         if held + needed > limit:
             advice = f"make the index with memory_limit={held + needed} or more, or with path=, where vectors stay on disk"
             raise CapacityError("memory_limit", needed, max(0, limit - held), advice)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import codec
 from metaindex.door import MAX_ID_BYTES
 from metaindex.errors import CorruptIndexError, MetaIndexError
 from metaindex.storage import blocks, derived, tensors
@@ -202,11 +201,10 @@ class Inspection:
             self._add(name, what, rows)
 
     def _in_memory(self, segment: Segment) -> None:
-        kind = codec(self._schema.codec)
-        for number, level in enumerate(segment.levels):
+        for number, level in ((number, level) for copy in segment.copies for number, level in enumerate(copy)):
             self.nbytes += level.nbytes
             lengths = segment.lengths[: level.rows]
-            for what in dict.fromkeys(blocks.checked_in_memory(level.parts, kind, lengths, level.start)):
+            for what in dict.fromkeys(blocks.checked_in_memory(level.parts, level.codec, lengths, level.start)):
                 self._add(f"segment {segment.name}, level {number}", what, level.rows)
         self._found[int(segment.name)] = (segment.sequence, segment.ids)
 

@@ -35,7 +35,8 @@ _LOWER = (0.5, 0.8, 0.9, 0.95, 0.98)  # recalls below the target that the fronti
 
 
 class Budgets:
-    """The budgets that stages may have, up to ``last``: doubling numbers of query tokens, and the edges of levels."""
+    """The budgets that stages may have, up to ``last``: doubling numbers of query tokens, and the edges of levels; each by the
+    levels and, where there is an early copy, by that."""
 
     def __init__(self, searches: Searches, search: Search, last: Budget) -> None:
         self._searches, self._search = searches, search
@@ -44,10 +45,13 @@ class Budgets:
         r_q = {min(1 << n, last.r_q) for n in range(last.r_q.bit_length() + 1)}
         r_c = {*(edge for edge in search.snapshot.levels.edges if edge < last.r_c), last.r_c}
         self.all = {self._source(Budget(q, c)): Budget(q, c) for q in sorted(r_q) for c in sorted(r_c)}
+        if (early := search.schema.early) is not None:
+            self.all |= {replace(source, early=early): budget for source, budget in self.all.items()}
 
     def _source(self, budget: Budget) -> Exact:
         """``*`` for all tokens of a side: such a plan stays right as documents grow longer."""
-        return Exact(*(None if side == whole else side for side, whole in zip(budget, self._whole)))
+        r_q, r_c = (None if side == whole else side for side, whole in zip(budget, self._whole))
+        return Exact(r_q, r_c)
 
     @property
     def lower(self) -> list[Exact]:
@@ -154,7 +158,7 @@ class Candidates:
         return self._costs.first(self._budgets.step(source, keep), self._most_of(source))
 
     def _later_cost(self, source: Exact, candidates: int) -> float:
-        return self._costs.later(self._budgets.all[source], candidates)
+        return self._costs.later(self._budgets.all[source], candidates, source.early)
 
     @staticmethod
     def _after(source: Exact | Coarse, following: list[Exact]) -> list[Exact]:
@@ -177,7 +181,7 @@ class Candidates:
         for each in after if keeps else ():
             spent = self._first_cost(source, keeps[0]) + self._later_cost(each, keeps[0])
             if spent + self._later_cost(self._budgets.last, self._request.k) < limit:
-                later[each] = proposals.later(self._budgets.all[each], keeps)
+                later[each] = proposals.later(self._budgets.all[each], keeps, each.early)
         return FirstStage(source, partial(self._first_cost, source), proposals.ranks, keeps, later)
 
 
@@ -191,8 +195,13 @@ def _worth_it(costs: Mapping[Any, float]) -> dict[Any, float]:
 
     def beaten(source: Any) -> bool:
         return isinstance(source, Exact) and any(
-            isinstance(other, Exact) and other != source and not shrinks(source, other) and cost <= _ALIKE * costs[source]
-            for other, cost in costs.items()
+            isinstance(other, Exact) and other != source and not shrinks(source, other) and _beats(source, other)
+            for other in costs
         )
+
+    def _beats(source: Exact, other: Exact) -> bool:
+        if shrinks(other, source):
+            return costs[other] <= _ALIKE * costs[source]
+        return (costs[other], other.early is not None) < (costs[source], source.early is not None)  # one budget, two codecs
 
     return {source: costs[source] for source in sorted(costs, key=lambda source: costs[source]) if not beaten(source)}

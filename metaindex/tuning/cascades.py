@@ -137,7 +137,9 @@ class Cascades:
     def _may_end(self, stages: list[Stage]) -> bool:
         """Whether the last of ``stages`` may be a plan's last. A coarse stage goes by as many query tokens as that has."""
         source = stages[-1].source
-        return isinstance(source, Exact) and (isinstance(stages[0].source, Exact) or source.r_q == self._last.r_q)
+        if not isinstance(source, Exact) or source.early is not None:
+            return False
+        return isinstance(stages[0].source, Exact) or source.r_q == self._last.r_q
 
     def _ending(self, candidates: int) -> float:
         return self._cost(self._last, candidates)

@@ -39,7 +39,7 @@ class StageCosts:
         self._size = min(len(search.queries), batch if objective == "throughput" else 1)
         self._random = np.random.default_rng(seed)
         self._first: dict[Step, Sample] = {}
-        self._later: dict[tuple[Budget, int], Sample] = {}
+        self._later: dict[tuple[Budget, str | None, int], Sample] = {}
 
     def first(self, step: Step, most: int) -> float:
         """The cost of a first stage, which keeps at most ``most`` in any plan."""
@@ -50,10 +50,10 @@ class StageCosts:
         low, high = (self._value(self._first_sample(step._replace(keep=each))) for each in (few, most))
         return low + (high - low) * (keep - few) / (most - few)
 
-    def later(self, budget: Budget, candidates: int) -> float:
-        """The cost of a stage that gets so many candidates for each query."""
+    def later(self, budget: Budget, candidates: int, early: str | None = None) -> float:
+        """The cost of a stage that gets so many candidates for each query; ``early`` as in ``Step``."""
         few, many = (min(each, self._search.available) for each in (_FEW, _MANY))
-        low, high = self._value(self._later_sample(budget, few)), self._value(self._later_sample(budget, many))
+        low, high = (self._value(self._later_sample(budget, early, count)) for count in (few, many))
         if many == few:
             return low * candidates / few
         return max(low + (high - low) * (candidates - few) / (many - few), low * candidates / (2 * few))
@@ -66,10 +66,10 @@ class StageCosts:
             self._first[step] = self._measured(step, None)
         return self._first[step]
 
-    def _later_sample(self, budget: Budget, count: int) -> Sample:
-        if (budget, count) not in self._later:
-            self._later[budget, count] = self._measured(Step(budget, max(1, count // 8)), count)
-        return self._later[budget, count]
+    def _later_sample(self, budget: Budget, early: str | None, count: int) -> Sample:
+        if (budget, early, count) not in self._later:
+            self._later[budget, early, count] = self._measured(Step(budget, max(1, count // 8), early=early), count)
+        return self._later[budget, early, count]
 
     def _measured(self, step: Step, candidates: int | None) -> Sample:
         """One stage alone, each call on other queries and candidates. The first, which may load levels, does not count."""

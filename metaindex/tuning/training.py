@@ -79,10 +79,11 @@ class Proposals:
         self._places = _places(self.rows, target.rows)
         self.ranks = np.where(self._places < 0, LOST, self._places + 1).astype(np.int32)
 
-    def later(self, budget: Budget, keeps: Sequence[int]) -> NDArray[np.int32]:
-        """The ranks int32 [len(keeps), Q, g] at ``budget`` among the first n of each list, for each n of ``keeps``, rising."""
+    def later(self, budget: Budget, keeps: Sequence[int], early: str | None = None) -> NDArray[np.int32]:
+        """The ranks int32 [len(keeps), Q, g] at ``budget`` among the first n of each list, for each n of ``keeps``, rising;
+        ``early`` as in ``Step``."""
         rows = self.rows[:, : keeps[-1]]
-        scores = executor.gather(self._search, budget, rows)
+        scores = executor.gather(self._search.of(Step(budget, keeps[-1], early=early)), budget, rows)
         order = _order(scores, self._sequence(rows))
         inside = (self._places >= 0) & (self._places < keeps[-1])
         own = np.where(inside, np.take_along_axis(order, np.where(inside, self._places, 0), axis=1), -1)

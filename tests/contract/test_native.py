@@ -13,7 +13,7 @@ import pytest
 from metaindex import _native
 from metaindex.codecs import CODECS, Parts
 from metaindex.scoring.cpu import CpuScorer
-from metaindex.storage.segment import Segment
+from metaindex.storage.segment import Level, Segment
 from metaindex.storage.snapshot import Snapshot
 from metaindex.types import Levels
 from tests import builders
@@ -74,7 +74,7 @@ def test_more_than_two_to_the_31_elements(scorer, codec):
     if encoded.scales is not None and parts.scales is not None:
         parts.scales[-1] = encoded.scales
     sequence = np.arange(rows)
-    level = builders.level(0, width, parts if CODECS[codec].scaled else Parts(parts.codes, None))
+    level = Level.of(0, width, CODECS[codec], parts if CODECS[codec].scaled else Parts(parts.codes, None))
     segment = Segment("large", rows, (level,), np.full(rows, width, np.int32), sequence, sequence)
     stored = Snapshot(1, Levels((width,)), (segment,), np.empty(0, np.int64))
     asked = builders.queries(builders.documents(rng, [5], dim), codec)

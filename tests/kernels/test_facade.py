@@ -43,6 +43,37 @@ def test_a_cascade_is_that_of_the_cpu(rng, codec):
     assert sum(level["pinned"] for level in index.memory()["levels"]) > 0
 
 
+EARLY = {"plan": "(1,1):int8>30 (3,4):int8>12 (3,4)>9 (5,8)"}
+
+
+def test_early_stages_read_the_copy(rng):
+    queries = rng.standard_normal((3, 5, 4), dtype=np.float32)
+    for index in (made(rng, early="int8"), made(rng, early="int8", device_memory_limit=1500)):
+        ours, expected = (index.search(queries, k=7, scorer=scorer, **EARLY) for scorer in ("plain", "cpu"))
+        assert (ours.ids == expected.ids).all()
+        assert [(stage.stage, stage.rows) for stage in ours.stats] == [(stage.stage, stage.rows) for stage in expected.stats]
+        assert {stage.scorer for stage in ours.stats} == {"plain"}
+    captured = index.capture(2, 5, k=6, scorer="plain", **EARLY)
+    for _ in range(3):
+        queries = rng.standard_normal((2, 5, 4), dtype=np.float32)
+        scores, rows = captured(torch.from_numpy(queries))
+        expected = index.search(queries, k=6, scorer="plain", **EARLY)
+        assert (captured.ids(rows) == expected.ids).all()
+        assert (scores.numpy() == expected.scores).all()
+
+
+def test_stages_of_several_codecs_run_elsewhere(rng):
+    index = made(rng, codec={2: "int8", None: "float16"})
+    query = rng.standard_normal((5, 4), dtype=np.float32)
+    assert index.search(query, budget=2, scorer="plain").stats[0].scorer == "plain"
+    with pytest.raises(
+        BackendError, match="one codec in a stage, and this one reads int8 from token 0 on, float16 from token 2"
+    ):
+        index.search(query, scorer="plain")
+    with pytest.raises(BackendError, match="one codec"):
+        index.capture(1, 5, plan="(1,1)>30 (5,8)", scorer="plain")
+
+
 def test_under_a_memory_limit(rng, tmp_path):
     made(rng, codec="float16", path=tmp_path / "index").close()
     index = MetaIndex.open(tmp_path / "index", memory_limit=700)

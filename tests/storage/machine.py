@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.typing import NDArray
 
 from metaindex import MetaIndex
-from metaindex.codecs import codec
+from metaindex.codecs import bands
 from metaindex.errors import (
     ClosedError,
     DuplicateIdError,
@@ -69,7 +69,8 @@ class IndexMachine(RuleBasedStateMachine):
 
     @initialize(
         on_disk=st.sampled_from([True, True, True, False]),
-        codec=st.sampled_from(["float32", "float16", "bfloat16", "int8"]),
+        codec=st.sampled_from(["float32", "float16", "bfloat16", "int8", "{}:int8,float16", "{}:float16,float32"]),
+        early=st.booleans(),
         dim=st.integers(3, 5),
         text=st.booleans(),
         whole=st.booleans(),
@@ -82,6 +83,7 @@ class IndexMachine(RuleBasedStateMachine):
         self,
         on_disk: bool,
         codec: str,
+        early: bool,
         dim: int,
         text: bool,
         whole: bool,
@@ -95,7 +97,11 @@ class IndexMachine(RuleBasedStateMachine):
         self.memory_limit = memory_limit if on_disk or memory_limit is None else 1 << 30
         doc_tokens, edges = shape
         levels = Levels(edges or (1,))
-        self.model = Model(codec, dim, levels if doc_tokens is None else levels.extended_to(doc_tokens), whole)
+        if "{}" in codec:
+            edge = levels.edges[0] if edges else 2
+            codec, levels = codec.format(edge), levels.extended_to(edge)
+        copy = "int8" if early and "int8" not in codec else None
+        self.model = Model(codec, dim, levels if doc_tokens is None else levels.extended_to(doc_tokens), whole, copy)
         self.text, self.limit, self.query_tokens = text, doc_tokens, _R if told else None
         self.path = self._fresh() if on_disk else None
         self.index = MetaIndex(
@@ -104,6 +110,7 @@ class IndexMachine(RuleBasedStateMachine):
             self.query_tokens,
             levels=edges,
             codec=codec,
+            early=copy,
             path=self.path,
             num_threads=1,
             fields=fields,
@@ -328,8 +335,9 @@ class IndexMachine(RuleBasedStateMachine):
         if kind == "plan":
             sides = [sorted(rng.integers(1, most + 1, 3).tolist()) for most in (most_q, most_c)]
             keeps = sorted(rng.integers(k, k + 8, 2).tolist(), reverse=True)
-            steps = [Step(*pair, keep) for *pair, keep in zip(*sides, [*keeps, k])][int(rng.integers(2)) :]
-            text = " ".join(f"({r_q},{r_c})>{keep}" for r_q, r_c, keep in steps[:-1])
+            early = [*(model.early is not None and rng.random() < 0.6 for _ in keeps), False]
+            steps = [Step(*each) for each in zip(*sides, [*keeps, k], early)][int(rng.integers(2)) :]
+            text = " ".join(f"({r_q},{r_c}){':int8' * copy}>{keep}" for r_q, r_c, keep, copy in steps[:-1])
             plan = f"{text} ({steps[-1].r_q},{steps[-1].r_c})"
             assert str(index.plan(k, plan=plan, filter=filter, queries=len(queries), query_tokens=max(map(len, queries))))
             found = index.search(queries, k, plan=plan, filter=filter, scorer=scorer)
@@ -529,8 +537,8 @@ class IndexMachine(RuleBasedStateMachine):
             standing = [document.metadata["mark"] for document in self.model.documents.values() if document.metadata]
             marks = held.count(_MARK.encode())
             assert marks == sum(mark.encode() in held for mark in standing) == len(standing), "removed metadata is left"
-            if not self.model.whole and self.model.codec != "int8":  # six bytes or more, which nothing else has by chance
-                kind = codec(self.model.codec)
+            kind = bands(self.model.codec).at(0)
+            if not self.model.whole and not kind.scaled:  # six bytes or more, which nothing else has by chance
                 alike = b"".join(kind.encode(each.tokens).codes.tobytes() for each in self.model.documents.values())
                 for codes in kind.encode(np.array(self.model.gone, np.float32).reshape(-1, self.model.dim)).codes:
                     gone = codes.tobytes()

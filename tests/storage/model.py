@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex import MetaIndex
-from metaindex.codecs import codec
+from metaindex.codecs import Codec, bands
 from metaindex.result import SearchResult
 from metaindex.types import Levels
 from tests.tolerances import score_tolerance
@@ -29,31 +29,34 @@ _COMPARISONS = {
 
 
 class Document(NamedTuple):
-    """Tokens float32 [t, d] as the codec keeps them, their place in the order of addition, and metadata."""
+    """Tokens float32 [t, d] as the codec keeps them, as an early copy does, their place in the order of addition, metadata."""
 
     tokens: NDArray[np.float32]
+    early: NDArray[np.float32] | None
     place: int
     metadata: dict[str, Any] | None
 
 
 @dataclass
 class Model:
-    """What an index should hold. ``whole``: all numbers are small integers, so scores are exact and ties are decided."""
+    """What an index should hold. ``codec``: the text of one or of several by token edge. ``whole``: all numbers are small
+    integers, so scores are exact and ties are decided."""
 
     codec: str
     dim: int
     levels: Levels
     whole: bool = False
+    early: str | None = None
     documents: dict[Any, Document] = field(default_factory=dict)
     next_id: int = 0
     next_place: int = 0
     names: set[str] = field(default_factory=set)
     gone: list[NDArray[np.float32]] = field(default_factory=list)  # the first token of each removed document
-    _padded: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
+    _padded: dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
-        return self.whole and self.codec != "int8"
+        return self.whole and "int8" not in self.codec
 
     @property
     def ids(self) -> list[Any]:
@@ -65,6 +68,7 @@ class Model:
             self.dim,
             self.levels,
             self.whole,
+            self.early,
             dict(self.documents),
             self.next_id,
             self.next_place,
@@ -72,27 +76,29 @@ class Model:
             list(self.gone),
         )
 
-    def decoded(self, tokens: NDArray) -> NDArray[np.float32]:
-        kind = codec(self.codec)
-        return kind.decode(kind.encode(np.asarray(tokens, np.float32)))
+    @staticmethod
+    def decoded(tokens: NDArray, kept: str) -> NDArray[np.float32]:
+        """Document tokens [t, d] as ``kept`` keeps them."""
+        return np.stack([_decoded(token, bands(kept).at(place)) for place, token in enumerate(tokens)])
 
     def add(self, ids: Sequence[Any], vectors: Sequence[NDArray], metadata: Sequence[dict[str, Any] | None] | None) -> None:
         for at, (id_, tokens) in enumerate(zip(ids, vectors, strict=True)):
             described = None if metadata is None else metadata[at]
             self.remove([id_])
-            self.documents[id_] = Document(self.decoded(tokens), self.next_place, described)
+            early = None if self.early is None else self.decoded(tokens, self.early)
+            self.documents[id_] = Document(self.decoded(tokens, self.codec), early, self.next_place, described)
             self.names |= set(described or ())
             self.next_place += 1
             if isinstance(id_, int):
                 self.next_id = max(self.next_id, id_ + 1)
             self.levels = self.levels.extended_to(len(tokens))
-        self._padded = None
+        self._padded = {}
 
     def remove(self, ids: Sequence[Any]) -> int:
         known = [id_ for id_ in dict.fromkeys(ids) if id_ in self.documents]
         for id_ in known:
             self.gone.append(self.documents.pop(id_).tokens[0])
-        self._padded = None
+        self._padded = {}
         return len(known)
 
     def update_metadata(self, ids: Sequence[Any], metadata: Sequence[dict[str, Any] | None]) -> None:
@@ -107,21 +113,29 @@ class Model:
         """The ids of the documents that a filter by fields lets through."""
         return [id_ for id_, document in self.documents.items() if _matches(document.metadata or {}, condition)]
 
-    def scores(self, queries: Sequence[NDArray], r_q: int, r_c: int) -> NDArray[np.float64]:
-        """MaxSim float64 [B, N] of every document at a budget."""
-        if self._padded is None:
+    def scores(self, queries: Sequence[NDArray], r_q: int, r_c: int, early: bool = False) -> NDArray[np.float64]:
+        """MaxSim float64 [B, N] of every document at a budget, by the early copy or not."""
+        kept = (self.early if early else self.codec) or ""
+        if kept not in self._padded:
             lengths = np.array([len(document.tokens) for document in self.documents.values()], dtype=np.int64)
             tokens = np.zeros((len(lengths), int(lengths.max(initial=1)), self.dim))
             for row, document in zip(tokens, self.documents.values()):
-                row[: len(document.tokens)] = document.tokens
-            self._padded = tokens, lengths
-        tokens, lengths = self._padded
+                row[: len(document.tokens)] = document.early if early else document.tokens
+            self._padded[kept] = tokens, lengths
+        tokens, lengths = self._padded[kept]
         counted = np.arange(tokens.shape[1]) < np.minimum(lengths, r_c)[:, None]
         found = np.empty((len(queries), len(lengths)))
         for scores, query in zip(found, queries):
-            similarities = np.einsum("qd,ntd->nqt", self.decoded(query)[:r_q].astype(np.float64), tokens)
+            similarities = np.empty((len(tokens), min(r_q, len(query)), tokens.shape[1]))
+            for place in range(tokens.shape[1]):
+                asked = _decoded(query, bands(kept).at(place))[:r_q].astype(np.float64)
+                similarities[:, :, place] = np.einsum("qd,nd->nq", asked, tokens[:, place])
             scores[:] = np.where(counted[:, None], similarities, -np.inf).max(axis=2).sum(axis=1)
         return found
+
+
+def _decoded(tokens: NDArray, kind: Codec) -> NDArray[np.float32]:
+    return kind.decode(kind.encode(np.asarray(tokens, np.float32)))
 
 
 def _matches(metadata: dict[str, Any], condition: dict[str, Any]) -> bool:
@@ -152,11 +166,12 @@ def _holds(metadata: dict[str, Any], name: str, operator: str, bound: Any) -> bo
 
 
 class Step(NamedTuple):
-    """One stage of a search: a budget and how many documents go on."""
+    """One stage of a search: a budget, how many documents go on, and whether it goes by the early copy."""
 
     r_q: int
     r_c: int
     keep: int
+    early: bool = False
 
 
 def assert_finds(
@@ -165,7 +180,7 @@ def assert_finds(
     """``found`` is what ``steps`` give among the documents ``allowed``. Ranks may differ only within the tolerance."""
     ids = model.ids
     last = model.scores(queries, steps[-1].r_q, steps[-1].r_c)
-    everything = [model.scores(queries, step.r_q, step.r_c) for step in steps]
+    everything = [model.scores(queries, step.r_q, step.r_c, step.early) for step in steps]
     let_through = set(allowed)
     rows = np.array([at for at, id_ in enumerate(ids) if id_ in let_through], dtype=np.int64)
     place = {id_: at for at, id_ in enumerate(ids)}
@@ -183,7 +198,7 @@ def assert_finds(
         assert len(set(got)) == count
         for at in range(1, count):
             assert (-scores[at - 1], got[at - 1]) < (-scores[at], got[at]), "out of order"
-        if model.exact:
+        if model.exact and not any(step.early for step in steps):
             kept = rows
             for step, truth in zip(steps, everything):
                 kept = kept[np.lexsort((kept, -truth[b, kept]))][: step.keep]

@@ -42,10 +42,11 @@ DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1", "I3
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 MOST = 2**31 - 1
 COUNTERS = ("commit", "next_segment", "next_sequence", "next_id")
+EARLY = {"float32": (), "float16": ("float32",), "bfloat16": ("float32",), "int8": ("float32", "float16", "bfloat16")}
 KEYS = {*("dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "normalize", "id_kind", "fields", "format_version")}
 
 
-PLAN = re.compile(r"[A-Za-z0-9_(),*=> ]{1,1000}")
+PLAN = re.compile(r"[A-Za-z0-9_(),*=>: ]{1,1000}")
 
 
 class DamagedError(Exception):
@@ -184,14 +185,17 @@ def _check_schema(schema: Any) -> None:
     def count(value: Any, most: int = MOST) -> bool:
         return type(value) is int and 1 <= value <= most
 
-    need(isinstance(schema, dict) and set(schema) - {"default_plan"} == KEYS, "the schema's keys")
+    need(isinstance(schema, dict) and set(schema) - {"default_plan", "early"} == KEYS, "the schema's keys")
     plan = schema.get("default_plan")
     need(plan is None or (isinstance(plan, str) and PLAN.fullmatch(plan)), "the default plan")
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
     need(all(a < b for a, b in pairwise(edges)), "edges don't rise")
     need(schema["dim"] is None or count(schema["dim"], 2**17), "dim")
-    need(schema["codec"] in CODES, "codec")
+    bands = _bands(schema["codec"])
+    need(all(start in (0, *edges) for start, _ in bands), "a codec's edge is no level's")
+    if schema.get("early") is not None:
+        need(all(name in EARLY[schema["early"]] for _, name in bands), "the early copy")
     need(schema["doc_tokens"] is None or count(schema["doc_tokens"], edges[-1]), "doc_tokens")
     need(schema["query_tokens"] is None or count(schema["query_tokens"]), "query_tokens")
     need(schema["nested"] in (None, True, False) and schema["normalize"] in (True, False), "flags")
@@ -200,6 +204,20 @@ def _check_schema(schema: Any) -> None:
     need(isinstance(names, list) and len(names) <= 32 and len(set(names)) == len(names), "declared fields")
     need(all(isinstance(name, str) and NAME.fullmatch(name) for name in names), "the name of a declared field")
     need(schema["id_kind"] in (None, "int", "text") and schema["format_version"] == 1, "id_kind or version")
+
+
+def _bands(text: str) -> list[tuple[int, str]]:
+    """The codecs in the order of tokens, each with its first token."""
+    need(isinstance(text, str), "codec")
+    bands, start = [], 0
+    for part in text.split(","):
+        stop, _, name = part.rpartition(":")
+        need(name in CODES and start is not None and (not bands or bands[-1][1] != name), "codec")
+        bands.append((start, name))
+        before, start = start, int(stop) if stop else None
+        need(start is None or (str(start) == stop and before < start <= MOST), "a codec's edge")
+    need(start is None, "codec")
+    return bands
 
 
 def _segment(where: str, count: int, size: int, checksum: int, levels: Any, schema: Any) -> Iterator[tuple[int, Any, Any]]:
@@ -227,26 +245,28 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
     tokens: list[list[np.ndarray]] = [[] for _ in lengths]
     for level, (reaching, nbytes, check) in enumerate(levels):
         width = edges[level] - starts[level]
-        wanted: dict[str, tuple[str, list[int | None]]] = {"codes": (CODES[schema["codec"]], [reaching, width, dim])}
-        if schema["codec"] == "int8":
-            wanted["scales"] = ("F32", [reaching, width])
+        own = max(band for band in _bands(schema["codec"]) if band[0] <= starts[level])[1]
+        codecs = {"": own} | ({"early_": schema["early"]} if schema.get("early") else {})
+        wanted: dict[str, tuple[str, list[int | None]]] = {}
+        for prefix, codec in codecs.items():
+            wanted[f"{prefix}codes"] = (CODES[codec], [reaching, width, dim])
+            if codec == "int8":
+                wanted[f"{prefix}scales"] = ("F32", [reaching, width])
         parts = _tensors(os.path.join(where, f"level-{level}.safetensors"), nbytes, check, wanted)
-        values = _values(parts, schema["codec"])
+        values, *_ = [_values(parts[f"{prefix}codes"], parts.get(f"{prefix}scales"), codec) for prefix, codec in codecs.items()]
         for row in range(reaching):
             kept = min(width, lengths[row] - starts[level])
-            need(not parts["codes"][row, kept:].any(), "codes past a document's length")
-            need("scales" not in parts or not parts["scales"][row, kept:].any(), "scales past a document's length")
+            need(not any(part[row, kept:].any() for part in parts.values()), "numbers past a document's length")
             tokens[row].append(values[row, :kept])
     for place, id_ in enumerate(ids):
         yield sequence[place], id_, np.concatenate(tokens[place])
 
 
-def _values(parts: dict[str, np.ndarray], codec: str) -> np.ndarray:
-    codes = parts["codes"]
-    if codec == "int8":
-        need(np.isfinite(parts["scales"]).all() and (parts["scales"] >= 0).all(), "scales")
+def _values(codes: np.ndarray, scales: np.ndarray | None, codec: str) -> np.ndarray:
+    if scales is not None:
+        need(np.isfinite(scales).all() and (scales >= 0).all(), "scales")
         need(not (codes == -128).any(), "codes")
-        return codes.astype(np.float32) * parts["scales"][..., None]
+        return codes.astype(np.float32) * scales[..., None]
     if codec == "bfloat16":
         codes = (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)
     need(np.isfinite(codes).all(), "codes that are not finite")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.codecs import Parts, codec
+from metaindex.codecs import Parts, bands
 from metaindex.storage.schema import Schema
 from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.store import Store
 from metaindex.types import Levels
 
-CODECS = ("float32", "float16", "bfloat16", "int8")
+CODECS = ("float32", "float16", "bfloat16", "int8", "2:int8,float16")
 
 
 def schema(dim: int = 5, tokens: int = 8, codec: str = "float16", **more: Any) -> Schema:
@@ -48,7 +48,7 @@ def add(
 
 def content(store: Store, snapshot: Snapshot | None = None) -> list[tuple[Any, NDArray[np.float32]]]:
     """Ids and decoded tokens [t, d] of the documents that stand, in the order of addition."""
-    snapshot, kind = snapshot or store.snapshot, codec(store.schema.codec)
+    snapshot = snapshot or store.snapshot
     found = []
     for row in snapshot.order.tolist():
         segment, at = snapshot.place(row)
@@ -56,7 +56,7 @@ def content(store: Store, snapshot: Snapshot | None = None) -> list[tuple[Any, N
         for level in segment.levels:
             if at < level.rows:
                 codes, scales = level.parts
-                tokens = kind.decode(Parts(codes[at], None if scales is None else scales[at]))
+                tokens = level.codec.decode(Parts(codes[at], None if scales is None else scales[at]))
                 assert not tokens[max(0, int(segment.lengths[at]) - level.start) :].any()
                 cut.append(tokens)
         found.append((segment.ids[at], np.concatenate(cut)[: segment.lengths[at]]))
@@ -66,9 +66,15 @@ def content(store: Store, snapshot: Snapshot | None = None) -> list[tuple[Any, N
 def assert_holds(
     store: Store, ids: Sequence[Any], documents: Sequence[NDArray[np.float32]], snapshot: Snapshot | None = None
 ) -> None:
-    """The store holds just these documents, in this order, as its codec keeps them."""
-    kind = codec(store.schema.codec)
-    found = content(store, snapshot)
-    assert [id_ for id_, _ in found] == list(ids)
-    for (_, tokens), document in zip(found, documents):
-        np.testing.assert_array_equal(tokens, kind.decode(kind.encode(document)))
+    """The store holds just these documents, in this order, as its codecs keep them; so does its early copy."""
+    snapshot = snapshot or store.snapshot
+    held = [(snapshot, store.schema.codec)]
+    if store.schema.early is not None:
+        held.append((snapshot.early_view, store.schema.early))
+    for one, kept in held:
+        found = content(store, one)
+        assert [id_ for id_, _ in found] == list(ids)
+        for (_, tokens), document in zip(found, documents):
+            kinds = [bands(kept).at(place) for place in range(len(document))]
+            expected = [kind.decode(kind.encode(token)) for kind, token in zip(kinds, document)]
+            np.testing.assert_array_equal(tokens, expected)

@@ -11,7 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from metaindex.codecs import codec
+from metaindex.codecs import bands
 from metaindex.storage.merge import CHUNK_BYTES, MERGE_BYTES
 from metaindex.storage.store import Store
 from tests.storage.support import CODECS, add, content, full, schema, vectors
@@ -51,7 +51,7 @@ def test_vectors_take_their_bytes(name):
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    needed = 2000 * 16 * codec(name).bytes_per_token(32)
+    needed = 2000 * sum(bands(name).at(token).bytes_per_token(32) for token in range(16))
     assert store.snapshot.segments[0].nbytes == needed
     assert grown <= needed * (1 + VECTOR_OVERHEAD) + BYTES_PER_DOCUMENT * 2000
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.codecs import CODECS, codec
+from metaindex.codecs import CODECS, bands
 from metaindex.errors import CapacityError, CorruptIndexError, IndexLockedError
 from metaindex.execution.windows import tokens_at
 from metaindex.storage.cache import VectorMemory
@@ -50,10 +50,13 @@ SEARCHES = [
 ]
 
 
-@pytest.fixture(params=sorted(CODECS))
+KEPT = [*({"codec": codec} for codec in sorted(CODECS)), {"codec": "4:int8,float16"}, {"codec": "float16", "early": "int8"}]
+
+
+@pytest.fixture(params=KEPT, ids=lambda kept: "-".join(kept.values()))
 def path(request, tmp_path):
     """Ragged documents in three segments, some of them removed."""
-    with MetaIndex(codec=request.param, path=tmp_path / "index") as index:
+    with MetaIndex(**request.param, path=tmp_path / "index") as index:
         for documents in DOCUMENTS:
             index.add([*documents, *documents[:3]], metadata=[{"n": n} for n in range(len(documents) + 3)])
         index.remove(range(10, 40))
@@ -73,11 +76,17 @@ def same(found, expected):
 
 
 def largest_document(schema):
-    """Bytes of a document that has every level, each array at a multiple of 64, and of the buffer's own alignment."""
-    kind, levels = CODECS[schema.codec], schema.levels
-    widths = [levels.width(level) for level in range(len(levels))]
-    sizes = [width * DIM * kind.dtype.itemsize for width in widths] + [4 * width for width in widths if kind.scaled]
-    return 64 + sum(size + -size % 64 for size in sizes)
+    """Bytes of a document that has every level, each array at a multiple of 64, and of the buffer's own alignment; by the
+    levels or by their early copy, of which one is read at a time."""
+    return 64 + max(_document_bytes(schema.levels, kept) for kept in filter(None, (schema.codec, schema.early)))
+
+
+def _document_bytes(levels, kept):
+    sizes = []
+    for level in range(len(levels)):
+        kind, width = bands(kept).at(levels.start(level)), levels.width(level)
+        sizes += [width * DIM * kind.dtype.itemsize, 4 * width * kind.scaled]
+    return sum(size + -size % 64 for size in sizes)
 
 
 @pytest.mark.parametrize("limit", ["tiny", "quarter", "whole"])
@@ -86,7 +95,8 @@ def test_the_same_answers_under_a_limit(path, limit):
     chosen = {"tiny": largest_document(mapped.schema), "quarter": vector_bytes(mapped) // 4, "whole": 10**9}[limit]
     limited = MetaIndex.open(path, memory_limit=chosen)
     for _ in range(1 if limit == "tiny" else 3):  # first reads everything, then some levels have come to stay
-        for arguments in SEARCHES:
+        early = [{"plan": "(1,32):int8>60 (4,32):int8>20 (16,32)"}] if mapped.schema.early else []
+        for arguments in [*SEARCHES, *early]:
             same(limited.search(QUERIES, **arguments), mapped.search(QUERIES, **arguments))
         same(limited.rerank(QUERIES, LISTS), mapped.rerank(QUERIES, LISTS))
         same(limited.rerank(QUERIES, [3, 1, 2, 3, 77], 2, (2, 5)), mapped.rerank(QUERIES, [3, 1, 2, 3, 77], 2, (2, 5)))
@@ -103,13 +113,13 @@ def test_the_same_answers_under_a_limit(path, limit):
     assert repr(limited) == repr(mapped)
 
 
-@pytest.mark.parametrize("name", sorted(CODECS))
-def test_writing_merging_and_saving_under_a_limit(tmp_path, name):
-    described = schema(DIM, TOKENS, name)
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: "-".join(kept.values()))
+def test_writing_merging_and_saving_under_a_limit(tmp_path, kept):
+    described = schema(DIM, TOKENS, **kept)
     limit = largest_document(described)
     documents = vectors(40, TOKENS, DIM)
     lengths = ragged(40, TOKENS)
-    kept = [document[:length] for document, length in zip(documents, lengths)]
+    held = [document[:length] for document, length in zip(documents, lengths)]
     store = Store.create(described, tmp_path / "index", memory_limit=limit)
     for number in range(40):  # many merges
         add(store, documents[number : number + 1], lengths[number : number + 1])
@@ -118,7 +128,7 @@ def test_writing_merging_and_saving_under_a_limit(tmp_path, name):
     assert not any("level" in file for file in store.files.mapped)
     store.close()
     for path in ("index", "copy"):
-        assert_holds(Store.open(tmp_path / path, verify=True), range(40), kept)
+        assert_holds(Store.open(tmp_path / path, verify=True), range(40), held)
 
 
 def _limited(path, files):
@@ -423,7 +433,7 @@ def test_a_purge_waits_for_searches_under_a_limit(tmp_path, monkeypatch, ends):
         def get(self, *arguments, **options):
             if ends and taken:  # the search ends while the purge waits, and still reads all it needs
                 (snapshot,) = taken
-                found.extend(tokens_at(snapshot, row, codec("float32")) for row in range(40))
+                found.extend(tokens_at(snapshot, row) for row in range(40))
                 del snapshot
                 taken.clear()
             return super().get(*arguments, **options)
@@ -437,7 +447,7 @@ def test_a_purge_waits_for_searches_under_a_limit(tmp_path, monkeypatch, ends):
         monkeypatch.setattr("metaindex.storage.place._SEARCH_SECONDS", 0.05)
         with pytest.raises(IndexLockedError, match="let them end and purge again"):
             store.compact(purge=True)
-        np.testing.assert_array_equal(tokens_at(taken[0], 39, codec("float32")), documents[39])
+        np.testing.assert_array_equal(tokens_at(taken[0], 39), documents[39])
         with pytest.raises(IndexLockedError, match="older snapshots"):
             store.compact(purge=True)
         taken.clear()

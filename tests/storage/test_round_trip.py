@@ -26,12 +26,14 @@ def cut(tokens, lengths):
     return [document[:length] for document, length in zip(tokens, lengths)]
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    ("codec", "early"), [*((codec, None) for codec in CODECS), ("float16", "int8"), ("float32", "float16")]
+)
 @pytest.mark.parametrize("uniform", [True, False], ids=["uniform", "ragged"])
-def test_every_codec(where, tmp_path, codec, uniform):
+def test_every_codec(where, tmp_path, codec, early, uniform):
     tokens = vectors(30)
     lengths = full(30) if uniform else ragged(30)
-    store = Store.create(schema(codec=codec), where)
+    store = Store.create(schema(codec=codec, early=early), where)
     add(store, tokens, lengths)
     assert_holds(store, range(30), cut(tokens, lengths))
     store.save(tmp_path / "saved")
@@ -42,12 +44,13 @@ def test_every_codec(where, tmp_path, codec, uniform):
         assert_holds(Store.open(where, verify=True), range(30), cut(tokens, lengths))
 
 
+@pytest.mark.parametrize("kept", [{}, {"codec": "2:int8,float16"}, {"early": "int8"}], ids=["one", "bands", "early"])
 @pytest.mark.parametrize("uniform", [True, False], ids=["uniform", "ragged"])
-def test_many_small_adds_merge(where, uniform):
+def test_many_small_adds_merge(where, uniform, kept):
     count = 200 if where is None else 70
     tokens = vectors(count)
     lengths = full(count) if uniform else ragged(count)
-    store = Store.create(schema(), where)
+    store = Store.create(schema(**kept), where)
     for row in range(count):
         add(store, tokens[row : row + 1], lengths[row : row + 1])
     assert len(store.snapshot.segments) < 4 * FAN

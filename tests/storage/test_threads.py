@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.codecs import Parts
+from metaindex.codecs import CODECS, Parts
 from metaindex.errors import ClosedError, ForkedProcessError, MetaIndexError
 from metaindex.storage.segment import Level
 from tests.storage.threads import SEARCHERS, Run
@@ -128,7 +128,7 @@ def test_a_fork_while_a_level_is_loaded_leaves_no_lock():
         assert forked.wait(60)
         return Parts(GOOD, None)
 
-    first, second = Level(0, 1, 8, 0, slow), Level(0, 1, 8, 0, lambda: Parts(BAD, None))
+    first, second = (Level(0, 1, 8, 0, CODECS["float32"], load) for load in (slow, lambda: Parts(BAD, None)))
     thread = threading.Thread(target=lambda: first.parts)
     thread.start()
     assert loading.wait(60)

@@ -141,7 +141,7 @@ def test_failures_are_one_line_and_exit_code_1(arguments, message, capsys, tmp_p
         (["search", "a", "b", "--candidates", "5"], "--candidates: expected at least k = 10, got 5"),
         (["why-not", "a", "b", "7", "--plan", "(1,1)", "--budget", "4"], "give it without --budget"),
         (["explain", "a", "b", "7", "--query", "-1"], "argument --query: expected an integer of at least 0"),
-        (["build", "a", "b", "--codec", "float8"], "invalid choice"),
+        (["build", "a", "b", "--codec", "float8"], "argument --codec: expected one of float32"),
         (["build", "a", "b", "--levels", "1,x"], "argument --levels: expected level edges such as 1,4,16,64, got '1,x'"),
         (["build", "a", "b", "--levels", "4,2"], "argument --levels: levels: expected rising edges"),
         (["estimate", "10", "0", "5"], "argument doc_tokens: expected an integer of at least 1, got 0"),
@@ -199,7 +199,7 @@ def test_info_is_text_for_people(index, capsys):
     shown = capsys.readouterr().out
     assert "{" not in shown
     # 30 documents, one token of 12 codes and one scale of 4 bytes.
-    assert "tokens 0 to 0 480 bytes on disk, 30 documents" in " ".join(shown.split())
+    assert "tokens 0 to 0 480 bytes on disk, int8, 30 documents" in " ".join(shown.split())
     assert "catalog" in shown
 
 

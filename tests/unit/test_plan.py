@@ -15,6 +15,8 @@ from metaindex.types import Budget
         "(1,1)>4000 (4,8)>400 (16,64)",
         "coarse>1000 (*,8)>400 (*,*)",
         "coarse(nprobe=16,efSearch=64)>4000 (16,*)",
+        "(1,1):int8>4000 (4,8):int8>400 (4,8)>40 (*,*)",
+        "coarse>1000 (*,*):float16>400 (*,*)",
     ],
 )
 def test_a_plan_prints_as_it_parses(text):
@@ -46,6 +48,10 @@ def test_coarse_parameters_are_read():
         ("(1,1)>5(2,2)", "can't read"),
         ("(1,1)>5 two", "can't read 'two'"),
         ("(1.5,2)", "can't read"),
+        ("(1,1):>5 (2,2)", "can't read"),
+        ("(1,1):8>5 (2,2)", "can't read"),
+        ("(1,1)>5 (2,2):int8", "the last stage ranks by the vectors as they are"),
+        ("(4,4):int8>9 (1,8)", "budgets may not shrink"),
         ("(-1,2)", "can't read"),
         ("coarse", "coarse can only be the first"),
         ("(1,1)>5 coarse>5 (2,2)", "coarse can only be the first"),
@@ -62,6 +68,17 @@ def test_what_is_no_plan_is_refused_with_the_reason(text, reason):
 def test_steps_fill_in_the_sides_and_k():
     steps = Plan.parse("(1,1)>40 (*,8)>20 (*,*)").steps(16, 64, 10)
     assert steps == (Step(Budget(1, 1), 40), Step(Budget(16, 8), 20), Step(Budget(16, 64), 10))
+
+
+def test_a_stage_reads_the_copy_that_there_is():
+    plan = Plan.parse("(1,1):int8>40 (*,*)")
+    first, last = plan.steps(16, 64, 10, early="int8")
+    assert (first.early, first.source, str(first)) == ("int8", "(1,1):int8", "(1,1):int8>40")
+    assert last.early is None
+    with pytest.raises(PlanError, match=r"reads a copy, and this index has no early copy; make one with MetaIndex\(early="):
+        plan.steps(16, 64, 10)
+    with pytest.raises(PlanError, match="this index has an early copy in float16"):
+        plan.steps(16, 64, 10, early="float16")
 
 
 @pytest.mark.parametrize(

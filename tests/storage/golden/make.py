@@ -1,4 +1,5 @@
 """Makes the golden indexes anew: ``python -m tests.storage.golden.make``. Only a new format version may need it.
+With names of new kinds it makes these only.
 
 Each is an index folder with ``expected.json`` beside it: ids, tokens, metadata and the results of a search.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +65,21 @@ def declared_fields(path: Path) -> None:
         index.remove([1])
 
 
+def codecs_by_edge(path: Path) -> None:
+    rng = np.random.default_rng(6)
+    with MetaIndex(path=path, codec={2: "int8", 4: "float16", None: "float32"}) as index:
+        index.add(vectors(rng, 3, 1, 7, 2, 4))
+
+
+def early_copy(path: Path) -> None:
+    rng = np.random.default_rng(7)
+    with MetaIndex(path=path, early="int8") as index:
+        index.add(vectors(rng, 3, 1, 4))
+        index.add(vectors(rng, 2, 2))
+        index.remove([1])
+        index.set_default("(1,1):int8>4 (*,*)")
+
+
 def empty(path: Path) -> None:
     MetaIndex(path=path).close()
 
@@ -73,6 +90,8 @@ GOLDEN: dict[str, Callable[[Path], None]] = {
     "several-segments": several_segments,
     "fixed-shape": fixed_shape,
     "declared-fields": declared_fields,
+    "codecs-by-edge": codecs_by_edge,
+    "early-copy": early_copy,
     "empty": empty,
 }
 
@@ -112,5 +131,5 @@ def make(name: str, where: Path) -> None:
 
 
 if __name__ == "__main__":
-    for each in GOLDEN:
+    for each in sys.argv[1:] or GOLDEN:
         make(each, HERE)

@@ -34,6 +34,12 @@ def good_text(path: Path) -> None:
         index.add(np.random.default_rng(1).standard_normal((3, 2, 4)), ids=["a", "bc", "déf"])
 
 
+def good_codecs(path: Path) -> None:
+    rng = np.random.default_rng(3)
+    with MetaIndex(path=path, codec={1: "float16", None: "float32"}, early="int8", levels=(1, 4)) as index:
+        index.add([rng.standard_normal((t, 4)) for t in (3, 1, 4)])
+
+
 def good_fields(path: Path) -> None:
     with MetaIndex(path=path, fields=["a", "b"]) as index:
         index.add(np.random.default_rng(2).standard_normal((3, 2, 4)), metadata=[{"a": 1, "b": "x"}, {"a": [2]}, None])
@@ -333,6 +339,12 @@ MASTER = "UPDATE sqlite_master SET {} WHERE name = 'metadata_field_0'"
 HOSTILE_NAMES = (["a", "a"], ["a", "b'"], ["a", 'b"'], ["a", ""], ["a", 1], ["a", "x" * 65], "ab", {"a": 1, "b": 2}, None, [],
                  ["a"], ["b", "a"], ["a", "b\n"], ["a", "é"], [f"f{n}" for n in range(33)], [["a"], "b"])  # fmt: skip
 
+HOSTILE_CODECS = ("1:float16,", ",float32", "1:float16,float32,int8", "1:float16,2:float32", "2:float16,float32", "float32",
+                  "01:float16,float32", "+1:float16,float32", "1:float16, float32", "-1:float16,float32", "1:float32,float32",
+                  "1:float16,1:float32,float16", "4:float16,1:float32,float16", f"{2**31}:float16,float32", "1:pickle,float32",
+                  "99999999999:float16,float32", "1:float16:float16,float32", "1:int8,float32", "float16", 7, {"1": "float16"},
+                  "4:float16,float32", "1_0:float16,float32", "\u0661:float16,float32", "1:float16,float32" * 300)  # fmt: skip
+
 FIELD_MUTATIONS: dict[str, Mutation] = {
     "unchanged": lambda path: None,
     **{f"fields {json.dumps(names)[:60]}": schema(fields=names) for names in HOSTILE_NAMES},
@@ -374,6 +386,25 @@ FIELD_MUTATIONS: dict[str, Mutation] = {
     "a field of no UTF-8": sql("INSERT INTO fields VALUES (CAST(x'ff' AS TEXT))"),
     "two versions at once": sql("UPDATE metadata SET removed = NULL"),
     "versions that overlap": sql("UPDATE metadata SET removed = 3 WHERE removed = 2"),
+}
+
+CODEC_MUTATIONS: dict[str, Mutation] = {
+    "unchanged": lambda path: None,
+    **{f"codec {json.dumps(codec)[:60]}": schema(codec=codec) for codec in HOSTILE_CODECS},
+    **{
+        f"early {json.dumps(early)[:60]}": schema(early=early)
+        for early in ("float16", "float32", "pickle", "", 8, ["int8"], None)
+    },
+    "other edges": schema(levels=[2, 4]),
+    "early codes of -128": values(LEVEL, "early_codes", assign((0, 0, 0), -128)),
+    "early codes past the length": values(LEVEL.replace("-0", "-1"), "early_codes", assign((-1, -1, -1), 1)),
+    "early scales past the length": values(LEVEL.replace("-0", "-1"), "early_scales", assign((-1, -1), 1)),
+    **{f"early scales of {v}": values(LEVEL, "early_scales", assign((0, 0), v)) for v in (np.nan, np.inf, -1)},
+    "no early codes": header(LEVEL, lambda e: e.pop("early_codes")),
+    "early codes under another name": header(LEVEL, lambda e: e.update(early=e.pop("early_codes"))),
+    "early codes of another shape": header(LEVEL, put("early_codes", shape=[3, 4, 1])),
+    "early codes of another dtype": header(LEVEL, put("early_codes", dtype="U8")),
+    "one file for both": header(LEVEL, lambda e: e["early_codes"].update(data_offsets=e["codes"]["data_offsets"])),
 }
 
 TEXT_MUTATIONS: dict[str, Mutation] = {

@@ -9,7 +9,16 @@ import sys
 import pytest
 
 from tests.storage import reader
-from tests.storage.hostile.mutations import FIELD_MUTATIONS, MUTATIONS, TEXT_MUTATIONS, good, good_fields, good_text
+from tests.storage.hostile.mutations import (
+    CODEC_MUTATIONS,
+    FIELD_MUTATIONS,
+    MUTATIONS,
+    TEXT_MUTATIONS,
+    good,
+    good_codecs,
+    good_fields,
+    good_text,
+)
 
 LIMIT_S = 120
 MEMORY_BYTES = 64 << 20
@@ -77,11 +86,16 @@ print(json.dumps({"results": results, "seen": seen}))
 """
 
 
-@pytest.fixture(scope="module", params=["int", "text", "fields"])
+@pytest.fixture(scope="module", params=["int", "text", "fields", "codecs"])
 def looked(request, tmp_path_factory):
     """The folder of all hostile indexes, and what one process made of them."""
     folder = tmp_path_factory.mktemp(request.param)
-    kinds = {"int": (good, MUTATIONS), "text": (good_text, TEXT_MUTATIONS), "fields": (good_fields, FIELD_MUTATIONS)}
+    kinds = {
+        "int": (good, MUTATIONS),
+        "text": (good_text, TEXT_MUTATIONS),
+        "fields": (good_fields, FIELD_MUTATIONS),
+        "codecs": (good_codecs, CODEC_MUTATIONS),
+    }
     make, mutations = kinds[request.param]
     for number, mutate in enumerate(mutations.values()):
         make(folder / str(number))
