@@ -1,19 +1,21 @@
 """Encoders: from texts and images to vectors. Each gives ``encode_query(inputs)`` and ``encode_document(inputs)``.
 
-``MetaEmbed`` puts Meta Tokens on a transformer, ``minilm.MiniLM`` is a small model that comes in a package.
+``MetaEmbed`` puts Meta Tokens on a transformer, ``as_encoder`` plugs in what other libraries made, ``minilm.MiniLM`` is a small
+model that comes in a package.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from metaindex.encoders.adapters import as_encoder
 from metaindex.encoders.encoder import Encoder
 from metaindex.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from metaindex.encoders.metaembed import MetaEmbed
 
-__all__ = ["Encoder", "MetaEmbed"]
+__all__ = ["Encoder", "MetaEmbed", "as_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ MOST_LEVELS = 99
 MOST_FIELDS = 32
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # what may stand in the text of the catalog's SQL
 _PLAN = re.compile(r"[A-Za-z0-9_(),*=> ]{1,1000}")  # what plans are written with; planning reads them
+_ENCODER = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
 _COARSE = re.compile(r"[A-Za-z0-9_.+,=()\[\]-]{1,256}")
 MOST_DIMENSIONS = 1 << 17  # sums of int8 products stay within 32 bits
 IdKind = Literal["int", "text"]
@@ -31,7 +32,8 @@ class Schema:
     ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
     ``None`` when nobody said. ``id_kind`` is ``None`` until the first document. ``fields`` are the metadata fields
     that have an index. ``coarse`` is the coarse stage, as text that ``metaindex.coarse.spec`` reads, or ``None``.
-    ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything.
+    ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything. ``encoder`` is the
+    fingerprint of what made the vectors, ``None`` when nobody said.
     """
 
     dim: int | None
@@ -46,6 +48,7 @@ class Schema:
     coarse: str | None = None
     format_version: int = FORMAT_VERSION
     default_plan: str | None = None
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
         for name, (good, expected) in _checks(self).items():
@@ -58,6 +61,8 @@ class Schema:
             del fields["default_plan"]  # readers from before there were default plans read an index without one
         if self.coarse is None:  # an index without one is written as before there were any
             del fields["coarse"]
+        if self.encoder is None:
+            del fields["encoder"]
         return json.dumps({**fields, "levels": list(self.levels.edges)})
 
     @classmethod
@@ -94,12 +99,17 @@ def _checks(schema: Schema) -> dict[str, tuple[bool, str]]:
         "fields": (_are_fields(schema.fields), f"at most {MOST_FIELDS} different names of letters, digits and underscores"),
         "default_plan": (_is_plan(schema.default_plan), "the text of a plan, at most 1,000 characters"),
         "coarse": (_is_coarse(schema.coarse), "text of at most 256 letters, digits and signs, or None"),
+        "encoder": (_is_encoder(schema.encoder), "1 to 256 letters, digits and _ . : -, or None"),
         "format_version": (schema.format_version == FORMAT_VERSION, str(FORMAT_VERSION)),
     }
 
 
 def _is_coarse(value: Any) -> bool:
     return value is None or (isinstance(value, str) and _COARSE.fullmatch(value) is not None)
+
+
+def _is_encoder(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and _ENCODER.fullmatch(value) is not None)
 
 
 def _is_count(value: Any) -> bool:
