@@ -19,6 +19,7 @@ from metaindex.types import Budget, Levels
 
 if TYPE_CHECKING:
     from metaindex.encoders.adapters import as_encoder
+    from metaindex.retriever import Retriever
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "MetaIndex",
     "MetaIndexError",
     "Plan",
+    "Retriever",
     "SearchResult",
     "Stage",
     "WhyNot",
@@ -38,7 +40,7 @@ __all__ = [
     "nest",
 ]
 
-_LATER = {"as_encoder": "metaindex.encoders.adapters"}
+_LATER = {"as_encoder": "metaindex.encoders.adapters", "Retriever": "metaindex.retriever"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,3 +21,5 @@ def test_the_examples_run(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "(1, 4, 384) (2, 8, 384)" in done.stdout
+    assert "? fold a paragraph" in done.stdout
+    assert done.stdout.splitlines()[-1] == "textwrap"
