@@ -36,6 +36,10 @@ class FilterError(MetaIndexError, ValueError):
     """A filter names something that can't be filtered by."""
 
 
+class EncoderMismatchError(MetaIndexError, ValueError):
+    """The index holds vectors of another encoder."""
+
+
 class PlanError(MetaIndexError, ValueError):
     """A plan does not parse, or can't run on this index."""
 

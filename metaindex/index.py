@@ -19,7 +19,7 @@ from metaindex.coarse.stage import CoarseStage
 from metaindex.codecs import codec as find_codec
 from metaindex.codecs import compiled
 from metaindex.device.residency import Residency
-from metaindex.errors import ShapeError
+from metaindex.errors import EncoderMismatchError, ShapeError
 from metaindex.execution import executor
 from metaindex.execution.captured import CapturedSearch, captured
 from metaindex.execution.explain import Explanation, explain
@@ -436,6 +436,46 @@ class MetaIndex:
         with self._store.transaction() as transaction:
             transaction.set_schema(replace(transaction.schema, default_plan=None if plan is None else str(plan)))
 
+    @property
+    def encoder(self) -> str | None:
+        """The fingerprint of the encoder that makes this index's vectors; ``None`` where nobody said."""
+        return self._store.schema.encoder
+
+    def check_encoder(self, encoder: Any) -> None:
+        """Whether ``encoder`` makes vectors that can be compared with those of this index.
+
+        Args:
+            encoder: an encoder with a ``fingerprint``, or a fingerprint. It passes where the index has none.
+
+        Raises:
+            EncoderMismatchError: the index has documents of another encoder.
+        """
+        given, known = getattr(encoder, "fingerprint", encoder), self.encoder
+        if known not in (None, given) and len(self):
+            raise EncoderMismatchError(
+                f"encoder: this index holds vectors of {known}, got {given}; open it with the encoder that made them, or "
+                f"encode its documents anew"
+            )
+
+    def set_encoder(self, encoder: Any) -> None:
+        """Store which encoder makes this index's vectors, in one commit, and whether they are nested, where the encoder knows
+        and the index does not. Of documents that stand without an encoder your word is taken. ``None`` takes it away.
+
+        Args:
+            encoder: an encoder with a ``fingerprint``, or a fingerprint: 1 to 256 letters, digits and ``_ . : -``.
+
+        Raises:
+            EncoderMismatchError: the index has documents of another encoder. ReadOnlyError: it was opened for reading.
+            ValueError: the fingerprint has other characters.
+        """
+        if encoder is not None:
+            self.check_encoder(encoder)
+        with self._store.transaction() as transaction:
+            schema = replace(transaction.schema, encoder=getattr(encoder, "fingerprint", encoder))
+            if schema.nested is None:
+                schema = replace(schema, nested=getattr(encoder, "nested", None))
+            transaction.set_schema(schema)
+
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
         """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,
         their similarities, and how the score builds up by budget.
@@ -573,7 +613,7 @@ class MetaIndex:
 
     @property
     def schema(self) -> Schema:
-        """What the index takes: d, T, R, levels, codec, nested, normalize, and its default plan as text."""
+        """What the index takes: d, T, R, levels, codec, nested, normalize, its default plan as text, its encoder."""
         return self._store.schema
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -19,6 +19,8 @@ INT8_NDCG = 0.01
 UNIT_LENGTH = 1e-5
 # Token vectors of one text, encoded alone and in a batch of longer ones.
 BATCHED_MODEL = 1e-4
+# Unit vectors of a tiny model in bfloat16 against float32: 8 bits of mantissa through two layers of large random weights.
+BFLOAT16_MODEL = 0.15
 
 
 def score_tolerance(expected: NDArray) -> dict[str, float]:

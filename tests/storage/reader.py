@@ -47,6 +47,7 @@ KEYS = {*("dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "nor
 
 
 PLAN = re.compile(r"[A-Za-z0-9_(),*=>: ]{1,1000}")
+ENCODER = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
 
 
 class DamagedError(Exception):
@@ -185,9 +186,11 @@ def _check_schema(schema: Any) -> None:
     def count(value: Any, most: int = MOST) -> bool:
         return type(value) is int and 1 <= value <= most
 
-    need(isinstance(schema, dict) and set(schema) - {"default_plan", "early"} == KEYS, "the schema's keys")
+    need(isinstance(schema, dict) and set(schema) - {"default_plan", "early", "encoder", "coarse"} == KEYS, "the schema's keys")
     plan = schema.get("default_plan")
     need(plan is None or (isinstance(plan, str) and PLAN.fullmatch(plan)), "the default plan")
+    encoder = schema.get("encoder")
+    need(encoder is None or (isinstance(encoder, str) and ENCODER.fullmatch(encoder)), "the encoder")
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
     need(all(a < b for a, b in pairwise(edges)), "edges don't rise")

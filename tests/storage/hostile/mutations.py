@@ -328,6 +328,7 @@ MUTATIONS: dict[str, Mutation] = {
             {"id_kind": "text"}, {"id_kind": "blob"}, {"id_kind": None}, {"format_version": 2}, {"evil": 1},
             {"default_plan": 7}, {"default_plan": ""}, {"default_plan": "(1,1)" * 500}, {"default_plan": "(1,1)\n"},
             {"default_plan": ["(1,1)"]}, {"default_plan": "(1,1"}, {"default_plan": "coarse>9 (9,9)"},
+            {"encoder": 7}, {"encoder": ""}, {"encoder": "a" * 257}, {"encoder": "a b"}, {"encoder": "a\n"}, {"encoder": ["a"]},
         )
     },
 }  # fmt: skip

