@@ -44,10 +44,9 @@ MOST = 2**31 - 1
 COUNTERS = ("commit", "next_segment", "next_sequence", "next_id")
 EARLY = {"float32": (), "float16": ("float32",), "bfloat16": ("float32",), "int8": ("float32", "float16", "bfloat16")}
 KEYS = {*("dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "normalize", "id_kind", "fields", "format_version")}
-
-
 PLAN = re.compile(r"[A-Za-z0-9_(),*=>: ]{1,1000}")
 ENCODER = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
+COARSE = re.compile(r"[A-Za-z0-9_.+,=()\[\]-]{1,256}")
 
 
 class DamagedError(Exception):
@@ -189,8 +188,9 @@ def _check_schema(schema: Any) -> None:
     need(isinstance(schema, dict) and set(schema) - {"default_plan", "early", "encoder", "coarse"} == KEYS, "the schema's keys")
     plan = schema.get("default_plan")
     need(plan is None or (isinstance(plan, str) and PLAN.fullmatch(plan)), "the default plan")
-    encoder = schema.get("encoder")
-    need(encoder is None or (isinstance(encoder, str) and ENCODER.fullmatch(encoder)), "the encoder")
+    for key, pattern in (("encoder", ENCODER), ("coarse", COARSE)):
+        value = schema.get(key)
+        need(value is None or (isinstance(value, str) and pattern.fullmatch(value)), key)
     edges = schema["levels"]
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
     need(all(a < b for a, b in pairwise(edges)), "edges don't rise")

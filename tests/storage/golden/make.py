@@ -12,10 +12,12 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 from metaindex import MetaIndex
+from metaindex.coarse import upkeep
 
 HERE = Path(__file__).parent
 DIM = 4
@@ -80,6 +82,15 @@ def early_copy(path: Path) -> None:
         index.set_default("(1,1):int8>4 (*,*)")
 
 
+def coarse_stage(path: Path) -> None:
+    """With its file, and a document that came after it."""
+    rng = np.random.default_rng(8)
+    with patch.object(upkeep, "FEW", 2), MetaIndex(path=path, coarse="Flat", nested=True) as index:
+        index.add(vectors(rng, 3, 1, 4))
+    with MetaIndex.open(path, "r+") as index:
+        index.add(vectors(rng, 2))
+
+
 def empty(path: Path) -> None:
     MetaIndex(path=path).close()
 
@@ -92,6 +103,7 @@ GOLDEN: dict[str, Callable[[Path], None]] = {
     "declared-fields": declared_fields,
     "codecs-by-edge": codecs_by_edge,
     "early-copy": early_copy,
+    "coarse-stage": coarse_stage,
     "empty": empty,
 }
 
