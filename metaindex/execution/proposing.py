@@ -65,7 +65,7 @@ class Proposer:
     def scores(self, search: Search, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """What the one query of ``search`` scores with the documents at ``rows``, float32 [n]: what FAISS goes by, or nearly
         where its index keeps codes."""
-        documents = np.concatenate(list(encoded(self.ready.vectors, search.snapshot, rows, search.codec)))
+        documents = np.concatenate(list(encoded(self.ready.vectors, search.snapshot, rows)))
         return np.asarray(documents @ self.ready.vectors.queries(*self._asked(search))[0])
 
     def _asked(self, search: Search) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
