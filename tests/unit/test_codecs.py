@@ -202,13 +202,14 @@ def test_a_damaged_copy_is_found_and_repaired(tmp_path):
 @pytest.mark.parametrize("kept", [{"codec": {1: "int8", None: "float16"}}, {"early": "int8"}])
 def test_a_coarse_stage_before_either(kept, coarse):
     index = MetaIndex(coarse=coarse, **kept)
-    index.add(VECTORS)
-    stage = " (4,8):int8>{}" if "early" in kept else ""
-    found = index.search(QUERY, 5, plan=f"coarse>40{stage.format(40)} (*,*)")
-    np.testing.assert_array_equal(found.ids, index.search(QUERY, 5, plan="(*,*)").ids)
-    found = index.search(QUERY, 5, plan=f"coarse>20{stage.format(10)} (*,*)")
-    assert [each.stage.split(">")[0] for each in found.stats] == ["coarse", *["(4,8):int8"] * bool(stage), "(4,16)"]
-    assert (found.ids >= 0).all()
+    vectors = np.random.default_rng(2).standard_normal((1100, 4, 12)).astype(np.float32)  # from 1,024 on FAISS has an index
+    index.add(vectors)
+    stage = " (4,4):int8>{}" if "early" in kept else ""
+    found = index.search(QUERY, 5, plan=f"coarse>1099{stage.format(1090)} (*,*)")
+    assert [each.stage.split(">")[0] for each in found.stats] == ["coarse", *["(4,4):int8"] * bool(stage), "(4,4)"]
+    exact = index.search(QUERY, 5, plan="(*,*)")
+    assert np.isin(found.ids, exact.ids).sum() >= 4  # what one document fewer can change
+    np.testing.assert_array_equal(index.rerank(QUERY, found.ids.tolist()).scores, found.scores)
 
 
 def test_tuning_takes_the_copy_for_early_stages():
