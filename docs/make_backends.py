@@ -23,6 +23,9 @@ tests read too; `metaindex doctor` shows those of your machine.
 the first. Of the instruction sets the C++ scorer takes the last that says yes for the codec; tests and benchmarks pin each of
 them. Every one is held to the reference scorer by tests/contract.
 
+In an index of several codecs, a stage whose budget stays within one is served as the table says. One that spans several runs on
+the CPU, where the scorer says yes to all of them.
+
 """
 
 GPU = """

@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
@@ -462,7 +462,8 @@ def level_tensors(schema: Schema, level: int, rows: int) -> dict[str, tuple[str,
     }
 
 
-def tensor_names(kinds: Sequence[Codec]) -> dict[str, tuple[int, str]]:
+@lru_cache(maxsize=64)
+def tensor_names(kinds: tuple[Codec, ...]) -> Mapping[str, tuple[int, str]]:
     """The tensors of a level that ``kinds`` keep, in the order of its file: which copy each belongs to, and as what part."""
     names = {}
     for copy, kind in enumerate(kinds):

@@ -72,8 +72,12 @@ class Schema:
 
     def kept_in(self, level: int) -> tuple[Codec, ...]:
         """The codecs that a level is kept in: its own, then that of the early copy."""
-        own = self.bands.at(self.levels.start(level))
-        return (own,) if self.copy_codec is None else (own, self.copy_codec)
+        return self._kept_in[level]
+
+    @cached_property
+    def _kept_in(self) -> tuple[tuple[Codec, ...], ...]:
+        copy = () if self.copy_codec is None else (self.copy_codec,)
+        return tuple((self.bands.at(self.levels.start(level)), *copy) for level in range(len(self.levels)))
 
     def token_bytes(self, level: int) -> int:
         """The bytes of a token of ``level``, in all codecs that keep it."""

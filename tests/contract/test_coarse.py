@@ -12,7 +12,6 @@ from metaindex import MetaIndex
 from metaindex.coarse import kinds, upkeep
 from metaindex.coarse.stage import Ready
 from metaindex.coarse.vectors import stored_tokens
-from metaindex.codecs import codec as find_codec
 from metaindex.errors import BackendError
 from metaindex.storage.snapshot import Snapshot
 from tests.tolerances import COARSE_INNER_PRODUCT
@@ -84,9 +83,8 @@ def ready(index: MetaIndex, snapshot: Snapshot | None = None, count: int = 30, *
 
 def expected(index: MetaIndex, found: Ready, snapshot: Snapshot, tokens: NDArray, lengths: NDArray) -> NDArray[np.float32]:
     """The inner products [B, rows] in plain numpy; -inf where no document stands."""
-    codec = find_codec(index.schema.codec)
     most = found.vectors.tokens or TOKENS
-    stored = found.vectors.documents(*stored_tokens(snapshot, np.arange(snapshot.rows), most, DIM, codec))
+    stored = found.vectors.documents(*stored_tokens(snapshot, np.arange(snapshot.rows), most, DIM))
     scores = found.vectors.queries(tokens, lengths) @ stored.T
     scores[:, snapshot.removed] = -np.inf
     return np.asarray(scores)

@@ -198,6 +198,20 @@ def test_a_damaged_copy_is_found_and_repaired(tmp_path):
         assert index.search(QUERY, 5, plan="(1,1):int8>20 (*,*)").ids.min() >= 40
 
 
+@pytest.mark.parametrize("coarse", ["Flat", "fde(repetitions=4,bits=2),Flat"])
+@pytest.mark.parametrize("kept", [{"codec": {1: "int8", None: "float16"}}, {"early": "int8"}])
+def test_a_coarse_stage_before_either(kept, coarse):
+    index = MetaIndex(coarse=coarse, **kept)
+    vectors = np.random.default_rng(2).standard_normal((1100, 4, 12)).astype(np.float32)  # from 1,024 on FAISS has an index
+    index.add(vectors)
+    stage = " (4,4):int8>{}" if "early" in kept else ""
+    found = index.search(QUERY, 5, plan=f"coarse>1099{stage.format(1090)} (*,*)")
+    assert [each.stage.split(">")[0] for each in found.stats] == ["coarse", *["(4,4):int8"] * bool(stage), "(4,4)"]
+    exact = index.search(QUERY, 5, plan="(*,*)")
+    assert np.isin(found.ids, exact.ids).sum() >= 4  # what one document fewer can change
+    np.testing.assert_array_equal(index.rerank(QUERY, found.ids.tolist()).scores, found.scores)
+
+
 def test_tuning_takes_the_copy_for_early_stages():
     rng = np.random.default_rng(1)
     documents = rng.standard_normal((600, 1, 32)) + 0.5 * rng.standard_normal((600, 8, 32))
