@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from metaindex import MetaIndex
 from metaindex.codecs import codec
 from metaindex.device.operations import DeviceQueries
 from metaindex.device.residency import Residency
 from metaindex.errors import BackendError
+from metaindex.scoring.cuda import CudaScorer
 from metaindex.scoring.device import uploaded
 from tests import builders
 from tests.kernels import cases, emulated
 from tests.kernels.emulated import EmulatedOperations
 from tests.kernels.outputs import assert_scores, poisoned
+from tests.tolerances import score_tolerance
 
 if why := emulated.why_not():
     pytest.skip(f"these tests emulate the kernels: {why}", allow_module_level=True)
@@ -148,6 +151,28 @@ def test_batches_are_scanned_by_it_and_few_tokens_are_not(rng):
         before = len(operations.launches)
         cases.assert_gather(operations, table, queries, 9, torch.tensor([[2, 0, -1]]))
         assert not any(on_hopper(operations, before))
+
+
+def test_searches_and_captured_ones(rng):
+    """Through the facade: a scan of a batch, then gathers, on an index with removed documents."""
+    index = MetaIndex(16, 20, codec="float16")
+    index.add([rng.standard_normal((t, 16), dtype=np.float32) for t in rng.integers(1, 20, 40)])
+    index.remove(range(0, 40, 7))
+    operations = EmulatedOperations("90a")
+    index._scorers.register(CudaScorer(index._residency, operations))
+    queries = rng.standard_normal((6, 16, 16), dtype=np.float32)
+    before = len(operations.launches)
+    for plan in ("(16,2)>20 (16,8)>9 (16,20)", "(16,20)"):
+        ours = index.search(queries, k=5, scorer="cuda", plan=plan)
+        expected = index.search(queries, k=5, scorer="cpu", plan=plan)
+        assert (ours.ids == expected.ids).all()
+        np.testing.assert_allclose(ours.scores, expected.scores, **score_tolerance(expected.scores))
+        captured = index.capture(6, 16, k=5, scorer="cuda", plan=plan)
+        scores, rows = captured(torch.from_numpy(queries))
+        assert (captured.ids(rows) == ours.ids).all()
+        assert (scores.numpy() == ours.scores).all()
+    assert any(on_hopper(operations, before))
+    assert not all(on_hopper(operations, before))
 
 
 def test_the_portable_kernels_can_be_pinned(rng):
