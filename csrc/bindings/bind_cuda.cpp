@@ -62,7 +62,8 @@ device::Table table(const std::string& codec, int32_t dim, int64_t rows, int32_t
     // Sums of int8 products stay within 32 bits up to here.
     require(dim >= 1 && dim <= 1 << 17, "dim: expected 1 to 131072");
     require(rows == 0 || (segments >= 1 && levels >= 1 && tokens >= 1), "rows: expected segments, levels and tokens with them");
-    require((made.scales != nullptr) == (made.codec == Codec::int8), "scales: expected addresses for int8 and for nothing else");
+    require((made.scales != nullptr) == (made.codec == Codec::int8),
+            "scales: expected addresses for int8 and for nothing else");
     return made;
 }
 
@@ -117,8 +118,14 @@ class ScanBoxes {
     device::sm90::LevelAddresses levels(Codec codec, int32_t dim, size_t segments) const {
         require(codes_.size() == rows_.size(), "rows: expected as many segments as in codes");
         require(r_c_ >= 1 && r_c_ <= starts_.back() + widths_.back(), "r_c: expected 1 to the tokens of the levels");
-        return {codes_.data(),  rows_.data(), starts_.data(), widths_.data(), static_cast<int32_t>(segments),
-                static_cast<int32_t>(widths_.size()), dim, codec};
+        return {codes_.data(),
+                rows_.data(),
+                starts_.data(),
+                widths_.data(),
+                static_cast<int32_t>(segments),
+                static_cast<int32_t>(widths_.size()),
+                dim,
+                codec};
     }
 
     std::vector<int32_t> starts_, widths_;
@@ -130,14 +137,15 @@ class ScanBoxes {
 }  // namespace
 
 void register_cuda(py::module_& module) {
-    // The plain metaclass, as the stub says: nobody derives from these classes. Local, so that tests may load these bindings once
-    // more, with what stands in for a GPU behind them.
+    // The plain metaclass, as the stub says: nobody derives from these classes. Local, so that tests may load these bindings
+    // once more, with what stands in for a GPU behind them.
     const py::module_local local;
     const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
     py::class_<device::Table>(module, "DeviceTable", plain, local, "Addresses on a GPU; see metaindex.device.table.")
         .def(py::init(&table), py::arg("codec"), py::arg("dim"), py::arg("rows"), py::arg("segments"), py::arg("levels"),
              py::arg("tokens"), py::arg("full"), py::arg("addresses"));
-    py::class_<device::Queries>(module, "DeviceQueries", plain, local, "Encoded queries on a GPU; see metaindex.device.operations.")
+    py::class_<device::Queries>(module, "DeviceQueries", plain, local,
+                                "Encoded queries on a GPU; see metaindex.device.operations.")
         .def(py::init(&queries), py::arg("codes"), py::arg("scales"), py::arg("lengths"), py::arg("batch"), py::arg("tokens"));
     py::class_<device::Output>(module, "DeviceOutput", plain, local, "Scores to fill on a GPU, or hits to append to.")
         .def_static(
@@ -151,7 +159,8 @@ void register_cuda(py::module_& module) {
             "of_hits",
             [](Address keys, Address counts, Address thresholds, int64_t capacity) {
                 require(keys != 0 && counts != 0 && thresholds != 0, "hits: expected addresses");
-                return device::Output{nullptr, 0, {at<int64_t>(keys), at<int32_t>(counts), at<const int64_t>(thresholds), capacity}};
+                return device::Output{
+                    nullptr, 0, {at<int64_t>(keys), at<int32_t>(counts), at<const int64_t>(thresholds), capacity}};
             },
             py::arg("keys"), py::arg("counts"), py::arg("thresholds"), py::arg("capacity"));
     py::class_<Queue>(module, "DeviceQueue", plain, local, "A GPU by number and one of its streams.")
@@ -232,7 +241,8 @@ void register_cuda(py::module_& module) {
         },
         py::arg("codec"), py::arg("dim"), py::arg("batch"), py::arg("tokens"), py::arg("r_c"), py::arg("documents"),
         py::arg("own_lists"), py::arg("card"),
-        "How a MaxSim operation is cut up on a card (capability, multiprocessors, bytes of shared memory of a block), as text.");
+        "How a MaxSim operation is cut up on a card (capability, multiprocessors, bytes of shared memory of a block), as "
+        "text.");
     module.def(
         "cuda_serves_sm90",
         [](const std::string& codec, int32_t dim, int32_t r_c, int32_t tokens, bool resident, int32_t capability) {
@@ -251,7 +261,8 @@ void register_cuda(py::module_& module) {
             return std::pair(found.path == device::ScanPath::sm90 ? "sm90" : "portable", found.why);
         },
         py::arg("codec"), py::arg("dim"), py::arg("batch"), py::arg("tokens"), py::arg("r_c"), py::arg("documents"),
-        py::arg("resident"), py::arg("card"), "Which kernels scan on a card, \"portable\" or \"sm90\", and how and why, as text.");
+        py::arg("resident"), py::arg("card"),
+        "Which kernels scan on a card, \"portable\" or \"sm90\", and how and why, as text.");
     module.def("cuda_built", &device::cuda_built, "Whether this module was compiled with CUDA.");
     module.def(
         "cuda_cards",

@@ -23,7 +23,7 @@ enum class Kernel : uint8_t {
 
 struct Launch {
     Kernel kernel;
-    Codec codec;  // of kernels that are compiled for each
+    Codec codec;               // of kernels that are compiled for each
     uint32_t blocks, queries;  // of the grid
     uint32_t threads;
     int32_t shared_bytes;  // beyond what the kernel declares

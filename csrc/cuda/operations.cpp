@@ -35,7 +35,11 @@ void topk_by_slices(const int64_t* keys, const int32_t* counts, int64_t batch, i
         const auto slices = static_cast<int32_t>(slices_of(columns));
         done = slices == 1;
         const TopKSlices p{keys, counts, done ? best : room, columns, slices, k};
-        const Launch launch{Kernel::topk_slices, {}, static_cast<uint32_t>(batch * slices), 1, kTopKThreads,
+        const Launch launch{Kernel::topk_slices,
+                            {},
+                            static_cast<uint32_t>(batch * slices),
+                            1,
+                            kTopKThreads,
                             done ? places * static_cast<int32_t>(sizeof(uint64_t)) : 0};
         start(launch, stream, p);
         keys = room;
@@ -99,8 +103,8 @@ void topk(const int64_t* keys, const int32_t* counts, int64_t batch, int64_t col
     }
     for (int64_t first = 0; first < batch; first += kMostQueries) {
         const auto queries = static_cast<int32_t>(std::min(kMostQueries, batch - first));
-        topk_by_digits({keys + first * columns, counts == nullptr ? nullptr : counts + first, best + first * k, queries, columns, k,
-                        scratch},
+        topk_by_digits({keys + first * columns, counts == nullptr ? nullptr : counts + first, best + first * k, queries,
+                        columns, k, scratch},
                        stream);
     }
 }

@@ -25,15 +25,15 @@ struct MaxSim {
     Output output;
     const uint8_t* allow;  // [rows] or null
     Documents documents;
-    int32_t r_c;        // at most the table's tokens
-    int32_t row_bytes;  // of one token's codes
-    int32_t copy_bytes;  // the widest copies that rows are aligned for, 1 to 16
-    RowMap rows;         // of a warp
-    ColumnMap columns;   // of a warp
+    int32_t r_c;            // at most the table's tokens
+    int32_t row_bytes;      // of one token's codes
+    int32_t copy_bytes;     // the widest copies that rows are aligned for, 1 to 16
+    RowMap rows;            // of a warp
+    ColumnMap columns;      // of a warp
     int32_t column_blocks;  // that cover the batch; with lists of their own, each query is one
-    int32_t groups;        // of columns in such a block, each for warps of its own: 1 or 2
-    int32_t blocks;        // thread blocks of maxsim_stream for each block of columns
-    int64_t units;         // of documents: what a warp of maxsim_stream or a block of maxsim_tile takes at once
+    int32_t groups;         // of columns in such a block, each for warps of its own: 1 or 2
+    int32_t blocks;         // thread blocks of maxsim_stream for each block of columns
+    int64_t units;          // of documents: what a warp of maxsim_stream or a block of maxsim_tile takes at once
 
     METAINDEX_HOST_DEVICE constexpr int chunks() const { return (row_bytes + kChunkBytes - 1) / kChunkBytes; }
 };

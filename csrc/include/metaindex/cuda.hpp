@@ -71,8 +71,8 @@ void maxsim_scan(const Table& table, const Queries& queries, int32_t r_c, const 
 void maxsim_gather(const Table& table, const Queries& queries, int32_t r_c, const Candidates& candidates, const uint8_t* allow,
                    const Output& output, Stream stream);
 
-// The k largest of the first counts[b] of keys [batch, columns], falling, into best [batch, k]; the least integer fills the rest.
-// `counts` may be null for all. `scratch` is aligned to 8 bytes.
+// The k largest of the first counts[b] of keys [batch, columns], falling, into best [batch, k]; the least integer fills the
+// rest. `counts` may be null for all. `scratch` is aligned to 8 bytes.
 int64_t topk_scratch_bytes(int64_t batch, int64_t columns, int64_t k);
 void topk(const int64_t* keys, const int32_t* counts, int64_t batch, int64_t columns, int64_t k, std::byte* scratch,
           int64_t* best, Stream stream);
