@@ -154,8 +154,8 @@ def cuda_maxsim_scan(
 class DeviceScanBoxes:
     """What a scan on compute capability 9.0 reads of a table's levels at one r_c, besides the table.
 
-    Levels are given as the host knows them: ``codes`` [S][L], addresses on the device; ``rows`` [S][L], how many documents of each
-    segment reach each level; their ``starts`` and ``widths``.
+    Levels are given as the host knows them: ``codes`` [S][L], addresses on the device; ``rows`` [S][L], how many documents of
+    each segment reach each level; their ``starts`` and ``widths``.
     """
 
     def __init__(

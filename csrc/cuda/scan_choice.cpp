@@ -26,8 +26,8 @@ std::string describe(const sm90::Tiling& t) {
 }  // namespace
 
 // Tensor cores pay where arithmetic takes as long as reading the documents. Up to the query tokens that documents can be
-// streamed past, it doesn't, and a stream has neither barriers nor columns that no query fills. The losing alternative: a number
-// of query tokens, which says less, since wide vectors can't be streamed past as many as narrow ones.
+// streamed past, it doesn't, and a stream has neither barriers nor columns that no query fills. The losing alternative: a
+// number of query tokens, which says less, since wide vectors can't be streamed past as many as narrow ones.
 ScanChoice choose_scan(const MaxSimShape& shape, bool resident, const Card& card) {
     const TileChoice portable = choose_tile(shape, card);
     const Feature served =

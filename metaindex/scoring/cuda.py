@@ -88,8 +88,8 @@ class CudaOperations:
         if self.path == "portable":
             return self.path, self.core.cuda_tile(table.codec, table.dim, batch, tokens, r_c, rows, False, card)
         if self.path is None:
-            found = self.core.cuda_scan_path(table.codec, table.dim, batch, tokens, r_c, rows, table.resident, card)
-            return found  # type: ignore[no-any-return]
+            shape = (table.codec, table.dim, batch, tokens, r_c, rows, table.resident)
+            return self.core.cuda_scan_path(*shape, card)  # type: ignore[no-any-return]
         served, why = self.core.cuda_serves_sm90(table.codec, table.dim, r_c, tokens, table.resident, card[0])
         if not served:
             raise BackendError(f"{self.name} can't scan: {why}")

@@ -157,10 +157,11 @@ class Step:
         batch, device = len(self.queries), self.table.device
         if not total or not batch:
             return torch.full((batch, k), keys.MISSING, dtype=torch.int64, device=device)
-        room = max(1, _HIT_BYTES // (8 * batch) - k)
+        # Rounded, so that most k have the same spans: tables keep the runs of each.
+        room = rounded(max(1, _HIT_BYTES // (8 * batch) - k))
         hits = Hits.empty(batch, min(total, k) + min(total, room), device)
         best: Tensor | None = None
-        for start, stop in spans(total, room, max(_FIRST_ROWS, 4 * k)):
+        for start, stop in spans(total, room, max(_FIRST_ROWS, rounded(4 * k))):
             if best is not None:
                 self._keep(hits, best)
             self._append(hits, start, stop)
@@ -182,6 +183,12 @@ class Step:
         hits.keys[:, :kept].copy_(best[:, :kept])
         hits.counts.copy_((best != keys.MISSING).sum(dim=1))
         hits.thresholds.copy_(best[:, -1])
+
+
+def rounded(number: int) -> int:
+    """A natural number down to one whose first three bits alone are set."""
+    lower = max(0, number.bit_length() - 3)
+    return number >> lower << lower
 
 
 def spans(total: int, room: int, first: int) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What every GPU scorer's operations have to get right, held to plain operations on a CPU: the cases, apart from whose they are.
+"""What every GPU scorer's operations have to get right, held to plain operations on a CPU: cases, apart from whose they are.
 
 Cases take operations that work on tensors of the CPU: interpreted, or emulated.
 """
@@ -123,8 +123,8 @@ def exact_int8_sums(operations: Operations, dim: int) -> None:
 
 
 def far_away(table: DeviceTable, first: int) -> DeviceTable:
-    """The same documents, all of one segment and with all tokens, as the rows from ``first`` on of a snapshot that has no others
-    in memory: its addresses start that much lower."""
+    """The same documents, all of one segment and with all tokens, as the rows from ``first`` on of a snapshot that has no
+    others in memory: its addresses start that much lower."""
     count, token = first + table.rows, table.dim * codec(table.codec).dtype.itemsize
     widths = table.widths.long()
     scaled = table.scales is not None and table.token_scales is not None

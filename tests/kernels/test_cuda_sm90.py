@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from metaindex import MetaIndex
 from metaindex.codecs import codec
 from metaindex.device.operations import DeviceQueries
 from metaindex.device.residency import Residency
 from metaindex.errors import BackendError
+from metaindex.scoring.cuda import CudaScorer
 from metaindex.scoring.device import uploaded
 from tests import builders
 from tests.kernels import cases, emulated
 from tests.kernels.emulated import EmulatedOperations
 from tests.kernels.outputs import assert_scores, poisoned
+from tests.tolerances import score_tolerance
 
 if why := emulated.why_not():
     pytest.skip(f"these tests emulate the kernels: {why}", allow_module_level=True)
@@ -79,7 +82,7 @@ def test_queries_of_every_shape(rng, pinned, kind, shape):
 
 
 @every_codec
-@pytest.mark.parametrize("edges", [None, (1, 3, 70, 301), (301,), tuple(range(1, 18)) + (301,)])
+@pytest.mark.parametrize("edges", [None, (1, 3, 70, 301), (301,), (*range(1, 18), 301)])
 def test_budgets_at_and_inside_the_edges_of_levels(rng, pinned, kind, edges):
     """From 256 documents a tile to one in two blocks of columns."""
     table = cases.stored(rng, kind, [301, 1, 17, 64, 65, 128, 130, 300, 5], 16, segments=2, edges=edges)
@@ -150,6 +153,28 @@ def test_batches_are_scanned_by_it_and_few_tokens_are_not(rng):
         assert not any(on_hopper(operations, before))
 
 
+def test_searches_and_captured_ones(rng):
+    """Through the facade: a scan of a batch, then gathers, on an index with removed documents."""
+    index = MetaIndex(16, 20, codec="float16")
+    index.add([rng.standard_normal((t, 16), dtype=np.float32) for t in rng.integers(1, 20, 40)])
+    index.remove(range(0, 40, 7))
+    operations = EmulatedOperations("90a")
+    index._scorers.register(CudaScorer(index._residency, operations))
+    queries = rng.standard_normal((6, 16, 16), dtype=np.float32)
+    before = len(operations.launches)
+    for plan in ("(16,2)>20 (16,8)>9 (16,20)", "(16,20)"):
+        ours = index.search(queries, k=5, scorer="cuda", plan=plan)
+        expected = index.search(queries, k=5, scorer="cpu", plan=plan)
+        assert (ours.ids == expected.ids).all()
+        np.testing.assert_allclose(ours.scores, expected.scores, **score_tolerance(expected.scores))
+        captured = index.capture(6, 16, k=5, scorer="cuda", plan=plan)
+        scores, rows = captured(torch.from_numpy(queries))
+        assert (captured.ids(rows) == ours.ids).all()
+        assert (scores.numpy() == ours.scores).all()
+    assert any(on_hopper(operations, before))
+    assert not all(on_hopper(operations, before))
+
+
 def test_the_portable_kernels_can_be_pinned(rng):
     operations = EmulatedOperations("90a", "portable")
     table, queries = cases.stored(rng, "int8", [4, 3, 9, 1], 32), cases.asked(rng, "int8", [16] * 5, 32)
@@ -170,7 +195,7 @@ def test_what_pinned_kernels_can_not_serve_is_told(rng):
     assert emulated.emulated_scorer("90a").supports(request).ok
     assert "capability 9.0" in emulated.emulated_scorer("80", "sm90").supports(request).why
     table = cases.stored(rng, "float16", [1, 2], 33)
-    with pytest.raises(BackendError, match="cuda:sm90 can't scan: .*16 bytes"):
+    with pytest.raises(BackendError, match=r"cuda:sm90 can't scan: .*16 bytes"):
         pinned.maxsim_scan(table, cases.asked(rng, "float16", [2], 33), 2, (0, 2), None, poisoned(1, 2))
 
 

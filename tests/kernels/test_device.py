@@ -19,6 +19,7 @@ from metaindex.scoring import device
 from metaindex.scoring.device import DeviceScorer, to_device
 from metaindex.scoring.reference import ReferenceScorer
 from tests import builders
+from tests.kernels import hollow
 from tests.kernels.plain import PlainOperations
 from tests.tolerances import score_tolerance
 
@@ -76,6 +77,20 @@ def test_spans_cover_every_row_once():
         found = list(device.spans(total, room, first))
         assert [row for start, stop in found for row in range(start, stop)] == list(range(total))
         assert all(0 < stop - start <= room for start, stop in found)
+
+
+def test_spans_repeat_from_k_to_k():
+    assert [device.rounded(number) for number in (0, 1, 7, 8, 9, 15, 16, 1023, 1024)] == [0, 1, 7, 8, 8, 14, 16, 896, 1024]
+
+    class Recorded(PlainOperations):
+        def maxsim_scan(self, table, queries, r_c, span, allow, out):
+            asked.add(span)
+
+    asked: set[tuple[int, int]] = set()
+    table = hollow.table("float16", 8, 4, 3_000_000)
+    for k in (1, 10, 100, 1000):
+        device.Step(Recorded(), table, hollow.queries("float16", 64, 2, 8), 4).best(k)
+    assert len(asked) < 40
 
 
 def test_keys_order_like_results(rng):
