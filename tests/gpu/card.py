@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from metaindex.device.devices import why_no_gpu
@@ -16,19 +18,23 @@ from metaindex.codecs import CODECS
 from metaindex.device.residency import Residency
 from metaindex.scoring.cuda import CudaScorer
 from metaindex.scoring.device import DeviceScorer
+from metaindex.scoring.request import ScoreRequest
 from metaindex.scoring.triton import TritonScorer
 
 DEVICE = torch.device("cuda:0")
-BACKENDS = {"cuda": CudaScorer, "triton": TritonScorer}
+SCORERS: dict[str, Callable[[Residency], DeviceScorer]] = {"cuda": CudaScorer, "triton": TritonScorer}
+BACKENDS = ("cuda", "triton")
+"""Those of them that an index has by these names."""
 
+every_scorer = pytest.mark.parametrize("backend", SCORERS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 every_codec = pytest.mark.parametrize("kind", CODECS)
 
 
-def scorer(backend: str, residency: Residency | None = None) -> DeviceScorer:
-    """A backend's scorer; the test is skipped where its verdict is no."""
-    made: DeviceScorer = BACKENDS[backend](residency or Residency(str(DEVICE)))
-    verdict = made.supports(smallest_request(CODECS["float16"]))
+def scorer(backend: str, request: ScoreRequest | None = None) -> DeviceScorer:
+    """A scorer, which can serve ``request``; the test is skipped where its verdict is no."""
+    made = SCORERS[backend](Residency(str(DEVICE)))
+    verdict = made.supports(request or smallest_request(CODECS["float16"]))
     if not verdict.ok:
         pytest.skip(f"{backend}: {verdict.why}")
     return made

@@ -124,7 +124,7 @@ def test_a_stored_index_and_its_changes(documents, queries, tmp_path):
 @every_backend
 @every_codec
 @pytest.mark.parametrize("placement", ["auto", "device", "host", 4])
-def test_placements_change_nothing(documents, queries, on_cpu, backend, kind, placement):
+def test_placements_change_nothing(documents, queries, backend, kind, placement):
     scorer(backend)
     theirs = made(documents, "cpu", codec=kind)
     index = made(documents, codec=kind, placement=placement)

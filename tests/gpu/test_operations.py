@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from metaindex.codecs import CODECS, codec
-from metaindex.device import encode, keys
+from metaindex.device import keys
+from metaindex.device.encode import encode
 from metaindex.device.operations import DeviceQueries, Hits
 from metaindex.device.residency import Residency
-from metaindex.scoring.cuda import CudaOperations
 from metaindex.scoring.device import uploaded
 from metaindex.scoring.request import ScoreRequest
 from tests import builders
-from tests.gpu.card import DEVICE, every_backend, every_codec, scorer
+from tests.gpu.card import DEVICE, every_backend, every_codec, every_scorer, scorer
 from tests.kernels.outputs import assert_hits, assert_scores, poisoned, room
 from tests.kernels.plain import PlainOperations
 
@@ -124,10 +124,10 @@ def on_device(case: Case) -> tuple[Any, DeviceQueries]:
     return table, uploaded(request, DEVICE)
 
 
-@every_backend
+@every_scorer
 @every_shape
 def test_maxsim_scan(backend, name, kind):
-    operations = scorer(backend).operations
+    operations = scorer(backend, cases(name, kind)[-1].request).operations
     for case in cases(name, kind):
         table, queries = on_device(case)
         rows, batch = table.rows, len(queries)
@@ -147,10 +147,10 @@ def test_maxsim_scan(backend, name, kind):
                 assert_hits(hits, plain)
 
 
-@every_backend
+@every_scorer
 @every_shape
 def test_maxsim_gather(backend, name, kind):
-    operations = scorer(backend).operations
+    operations = scorer(backend, cases(name, kind)[-1].request).operations
     for case in cases(name, kind):
         table, queries = on_device(case)
         batch = len(queries)
@@ -168,13 +168,13 @@ def test_maxsim_gather(backend, name, kind):
             assert_hits(hits, plain)
 
 
-@every_backend
+@every_scorer
 @every_codec
 @pytest.mark.parametrize("count", [1, 2048, 2049, 50_000])
 def test_long_lists(backend, kind, count):
     """With repeats and in any order, which scores may have and hits don't."""
-    operations = scorer(backend).operations
     case = cases("ragged", kind)[-1]
+    operations = scorer(backend, case.request).operations
     table, queries = on_device(case)
     lists = torch.from_numpy(np.random.default_rng(5).integers(0, table.rows, (len(queries), count)))
     found = poisoned(*lists.shape, device=DEVICE)
@@ -200,31 +200,26 @@ def test_topk(backend, k, count):
 @every_codec
 @pytest.mark.parametrize("dim", [1, 33, 128, 3584])
 def test_queries_are_encoded_as_on_the_host(kind, dim):
-    """Bit for bit, by torch's operations and by the CUDA kernel: zeros, denormals, ties and the largest numbers included."""
+    """Bit for bit: zeros, denormals, ties and large numbers included."""
     rng = np.random.default_rng(7)
     tokens = rng.standard_normal((50, dim)).astype(np.float32)
     tokens[3], tokens[4], tokens[5] = 0, 1e-42, 60_000 * rng.choice([-1, 1], dim)
     tokens[6] = np.resize(np.arange(-127, 128, dtype=np.float32) + 0.5, dim)
     expected = codec(kind).encode(tokens)
-    encoders = [encode.encode]
-    if kind != "float32":
-        scorer("cuda")
-        encoders.append(CudaOperations().encode)
-    for encoder in encoders:
-        codes = torch.empty(tokens.shape, dtype=getattr(torch, kind), device=DEVICE)
-        scales = None if expected.scales is None else torch.empty(len(tokens), device=DEVICE)
-        encoder(kind, torch.from_numpy(tokens).to(DEVICE), codes, scales)
-        assert codes.view(torch.uint8).cpu().numpy().tobytes() == expected.codes.tobytes()
-        if scales is not None:
-            assert scales.cpu().numpy().tobytes() == expected.scales.tobytes()
+    codes = torch.empty(tokens.shape, dtype=getattr(torch, kind), device=DEVICE)
+    scales = None if expected.scales is None else torch.empty(len(tokens), device=DEVICE)
+    encode(kind, torch.from_numpy(tokens).to(DEVICE), codes, scales)
+    assert codes.view(torch.uint8).cpu().numpy().tobytes() == expected.codes.tobytes()
+    if scales is not None:
+        assert scales.cpu().numpy().tobytes() == expected.scales.tobytes()
 
 
-@every_backend
+@every_scorer
 @every_codec
 def test_scores_repeat_bit_for_bit(backend, kind):
-    operations = scorer(backend).operations
     for name in ("one query", "a batch", "ragged"):
         case = cases(name, kind)[-1]
+        operations = scorer(backend, case.request).operations
         table, queries = on_device(case)
         found = [poisoned(len(queries), table.rows, device=DEVICE) for _ in range(3)]
         for out in found:

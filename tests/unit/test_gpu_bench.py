@@ -16,7 +16,7 @@ from benchmarks.gpu.card import DryCard
 from benchmarks.gpu.cases import CASES, PAPER
 from benchmarks.gpu.contestant import GpuPeer, ScoreEntry, in_parts
 from benchmarks.gpu.floors import floor
-from benchmarks.gpu.process import POISONED, Done, shortened
+from benchmarks.gpu.process import POISONED, ROOT, Done, shortened
 from benchmarks.gpu.runner import Context, State, Step
 from benchmarks.gpu.steps import STEPS, by_findings, by_tests
 from benchmarks.race import OURS_DECODED
@@ -126,6 +126,15 @@ def test_steps_have_their_own_names_and_end_within_ten_minutes():
     assert len({step.name for step in STEPS}) == len(STEPS)
     assert all(step.expects < step.limit <= 540 for step in STEPS)
     assert {f"race-{name}" for name in CASES} <= {step.name for step in STEPS}
+
+
+def test_steps_of_tests_run_what_there_is(context):
+    """Between them all of tests/gpu and tests/contract, each once."""
+    found = {step.name: step.command(context, Path()) for step in STEPS if step.judge is by_tests}
+    for part, selections in {"tests/gpu": ("not triton", "triton"), "tests/contract": ("not gpu", "cuda", "triton")}.items():
+        assert (ROOT / part).is_dir()
+        of_it = [command for command in found.values() if part in command]
+        assert [command[command.index("--junitxml=junit.xml") - 1] for command in of_it] == list(selections)
 
 
 def done(text: str = "", code: int = 0, folder: Path = Path(), rows: list | None = None, why: str = "") -> Done:
