@@ -280,7 +280,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=("main", "easy", "hard", "all"), help="difficulties; all by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a hundredth of it, not calibrated; writes no results unless --out is given")
+    parser.add_argument(
+        "--quick", action="store_true", help="a hundredth of it, not calibrated; writes no results unless --out is given"
+    )
     parser.add_argument("--redo", action="store_true", help="run again what the file of this commit has already")
     parser.add_argument("--uncalibrated", action="store_true", help="take the machine's calibration as it is")
     parser.add_argument("--out", type=Path, help="JSON lines; by default benchmarks/results/<date>-<machine>-plans.jsonl")
