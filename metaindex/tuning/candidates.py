@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ _SOUGHT = 3
 _SCOUTS = 32  # queries
 _SLACK = 0.03  # by which their recall may be too low
 _ROOM = 3  # how many times what they need a first stage gives to all queries
+_WORTH = 0.9  # of the exact search's cost, beyond which neither a first stage nor one of more tokens is looked at
 _ALIKE = 1.1  # a budget is passed over where a larger one costs no more than this times as much
 _LOWER = (0.5, 0.8, 0.9, 0.95, 0.98)  # recalls below the target that the frontier shows
 
@@ -94,11 +96,7 @@ class Candidates:
         best.limit = self._first_cost(self._budgets.last, self._request.k)
         later = {each: self._later_cost(each, self._request.k) for each in self._budgets.all}
         following = list(_worth_it({each: later[each] for each in self._budgets.lower}))
-        firsts = dict[Exact | Coarse, float]()
-        sources: list[Exact | Coarse] = [*self._proposers, *self._budgets.lower]
-        for source in sources:
-            if not self._late(clock, stop):
-                firsts[source] = self._first_cost(source, self._request.k)
+        firsts = self._firsts(best.limit, clock, start + (stop - start) / 3)
         cascades = Cascades(self._target, self._budgets.last, self._request.k, self._later_cost, best)
         half = (start + stop) / 2
         promising = self._promising(_worth_it(firsts), following, best, clock, start, half)
@@ -110,9 +108,26 @@ class Candidates:
                 cascades.search(self._first(source, keep, following, best), best.ladder)
         return best
 
+    def _firsts(self, limit: float, clock: Clock, stop: float) -> dict[Exact | Coarse, float]:
+        """First stages and what they cost, from few tokens to many, without those that cost about ``limit``."""
+        found, dear = dict[Exact | Coarse, float](), list[Exact]()
+        for coarse in self._proposers:
+            if not self._late(clock, stop):
+                found[coarse] = self._first_cost(coarse, self._request.k)
+        for source in sorted(self._budgets.lower, key=lambda source: math.prod(self._budgets.all[source])):
+            if any(not shrinks(each, source) for each in dear) or self._late(clock, stop):
+                continue
+            cost = self._first_cost(source, self._request.k)
+            if cost < _WORTH * limit:
+                found[source] = cost
+            else:
+                dear.append(source)
+        return found
+
     def _late(self, clock: Clock, share: float) -> bool:
-        self.stopped |= clock.past(share)
-        return self.stopped
+        late = clock.past(share)
+        self.stopped |= late
+        return late
 
     def _promising(
         self,

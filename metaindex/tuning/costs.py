@@ -72,7 +72,8 @@ class StageCosts:
         return self._later[budget, early, count]
 
     def _measured(self, step: Step, candidates: int | None) -> Sample:
-        """One stage alone, each call on other queries and candidates. The first, which may load levels, does not count."""
+        """One stage alone, each call on other queries and candidates. The first, which may load levels, does not count where it
+        is short."""
         seconds: list[float] = []
         standing = self._search.snapshot.standing if self._search.kept is None else self._search.kept
         for call in range(1 + _CALLS):
@@ -83,8 +84,9 @@ class StageCosts:
                 rows = standing[self._random.integers(0, len(standing), (self._size, candidates))]
             begun = time.perf_counter()
             found = executor.alone(search, step, rows)
-            if call:
-                seconds.append(time.perf_counter() - begun)
+            taken = time.perf_counter() - begun
+            if call or taken > _ENOUGH:
+                seconds.append(taken)
             if len(seconds) >= 2 and sum(seconds) > _ENOUGH:
                 break
             if self._objective == "bytes":
