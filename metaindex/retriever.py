@@ -191,7 +191,6 @@ class Retriever:
         if isinstance(inputs, (str, Path, Mapping)) or is_image(inputs):
             raise TypeError(f"inputs: expected a list, got one {type(inputs).__name__}; wrap it in a list")
         size, kept = integer("batch_size", batch_size), deque[dict[str, Any]]()
-        self.index.check_encoder(self.encoder)
         if self.index.encoder != self.encoder.fingerprint:
             self.index.set_encoder(self.encoder)
         return write(self._encoded(inputs, metadata, size, kept), ids=ids, metadata=_drained(kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,19 +79,14 @@ def as_encoder(
         TypeError: the model is none of these, or lacks its processor.
     """
     size, kept = integer("batch_size", batch_size), None if nest is None else integer("nest", nest)
-    if isinstance(model, Encoder) and not callable(getattr(type(model), "fingerprint", None)):
+    if isinstance(model, Encoder) and isinstance(model.fingerprint, str):
         if kept is None and name is None and nested is None:
             return model
-        found = (_items(model.encode_query), _items(model.encode_document))
-        nested = model.nested if nested is None else nested
-        identified: Callable[[], str] = lambda: model.fingerprint  # noqa: E731
+        found, known = (_items(model.encode_query), _items(model.encode_document)), model.nested
     else:
         found, known = _functions(model, processor, size)
-        nested = known if nested is None else nested
-        identified = lambda: _fingerprint(model)  # noqa: E731
-    if name is not None:
-        identified = lambda: identity.of_settings(name, {})  # noqa: E731
-    return AdaptedEncoder(*found, identified, nested, kept)
+    identified = partial(_fingerprint, model) if name is None else partial(identity.of_settings, name, {})
+    return AdaptedEncoder(*found, identified, known if nested is None else nested, kept)
 
 
 def _functions(model: Any, processor: Any, batch_size: int) -> tuple[tuple[Encode, Encode], bool | None]:
@@ -244,6 +240,8 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _fingerprint(model: Any) -> str:
+    if isinstance(model, Encoder) and isinstance(model.fingerprint, str):
+        return model.fingerprint
     if isinstance(model, (tuple, list)):
         both = [_fingerprint(each) for each in model]
         return both[0] if both[0] == both[1] else identity.of_settings("pair", {"of": both})

@@ -40,7 +40,8 @@ class MetaEmbed(nn.Module):
         max_length: the most tokens of content; longer texts are cut. By default what the backbone has positions for.
 
     Raises:
-        ValueError: the backbone has Meta Tokens already, or no room for them and any content.
+        ValueError: the backbone has Meta Tokens already, or no room for them and any content; or the processor takes images and
+            can't pad.
     """
 
     nested = True
@@ -63,6 +64,10 @@ class MetaEmbed(nn.Module):
         self.prompts: dict[str, str] = {"query": query_prompt, "document": document_prompt}
         self.processor = processor
         self.image_text = text_of_image(processor) if image_text is None else image_text
+        if self.image_text is not None and tokenizer_of(processor).pad_token is None:
+            raise ValueError(
+                "processor: expected a tokenizer with a pad_token, which images need, got none; set it to its eos_token"
+            )
         is_peft = hasattr(backbone, "peft_config") and hasattr(backbone, "get_base_model")
         self.backbone: Any = backbone if is_peft else backbone.base_model
         base = self.base
@@ -141,10 +146,10 @@ class MetaEmbed(nn.Module):
         starts = inputs.pop("content_lengths")
         states = self.base(**inputs, use_cache=False).last_hidden_state
         first, count = (0, self.query_tokens) if side == "query" else (self.query_tokens, self.doc_tokens)
-        places = starts[:, None] + first + torch.arange(count, device=states.device)
+        places = starts.to(states.device)[:, None] + first + torch.arange(count, device=states.device)
         chosen = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
         if self.projection is not None:
-            chosen = self.projection(chosen)
+            chosen = self.projection(chosen.to(self.projection.weight.device))
         return nn.functional.normalize(chosen.float(), dim=-1)  # divides by no less than 1e-12, so zeros stay zeros
 
     def save(self, path: str | os.PathLike[str], *, merge: bool = False) -> None:

@@ -102,11 +102,11 @@ def load(
     auto: Any = transformers.AutoProcessor
     processor = auto.from_pretrained(folder / _PROCESSOR, local_files_only=True)
     if (folder / _ADAPTER).is_dir():
-        found = _with_adapter(folder / _ADAPTER, record["backbone"], backbone)
+        found = _with_adapter(folder, record["backbone"], backbone)
     elif backbone is not None:
         raise ValueError(f"backbone: expected none, since {folder} holds its own, got {type(backbone).__name__}")
     else:
-        known = getattr(transformers, record["backbone"]["class"])
+        known = _class(folder, record["backbone"])
         found = known.from_pretrained(folder / _BACKBONE, local_files_only=True, use_safetensors=True)
     model = cls(found, processor, **record["settings"])
     weights = load_file(folder / _WEIGHTS)
@@ -123,11 +123,26 @@ def _with_adapter(folder: Path, record: dict[str, str], backbone: Any) -> Any:
     except ModuleNotFoundError:
         raise MissingDependencyError("an adapter needs the package peft: pip install 'metaindex[encoders]'") from None
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
-        import transformers
-
         where = record["path"] if backbone is None else os.fspath(backbone)
-        backbone = getattr(transformers, record["class"]).from_pretrained(where, use_safetensors=True)
-    return peft.PeftModel.from_pretrained(backbone, str(folder))
+        if not where:
+            raise ValueError(
+                f"backbone: {folder} holds an adapter and does not tell where its backbone was; give the model or its path"
+            )
+        backbone = _class(folder, record).from_pretrained(where, use_safetensors=True)
+    return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
+
+
+def _class(folder: Path, record: dict[str, str]) -> Any:
+    """The transformers model that a record names."""
+    import transformers
+
+    found = getattr(transformers, record["class"], None)
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+        raise UnsupportedFormatError(
+            f"{folder / _SETTINGS}: this version of transformers has no model {record['class']!r}; install the one that it "
+            f"was saved with"
+        )
+    return found
 
 
 def _record(folder: Path) -> dict[str, Any]:

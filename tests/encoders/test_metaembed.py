@@ -165,6 +165,8 @@ def test_adapter_alone_and_merged(tmp_path):
         loaded = MetaEmbed.load(tmp_path / "adapter", backbone=backbone)
         assert_close(loaded.encode_document(TEXTS), known)
         assert loaded.fingerprint == model.fingerprint
+    with pytest.raises(ValueError, match="give the model or its path"):
+        MetaEmbed.load(tmp_path / "adapter")
     model.save(tmp_path / "merged", merge=True)
     assert_close(MetaEmbed.load(tmp_path / "merged").encode_document(TEXTS), known)
     np.testing.assert_array_equal(model.encode_document(TEXTS), known)
@@ -172,6 +174,16 @@ def test_adapter_alone_and_merged(tmp_path):
         MetaEmbed.load(tmp_path / "merged", backbone=tiny("llama").backbone)
     with pytest.raises(ValueError, match="without an adapter"):
         MetaEmbed(*tiny("llama"), R, T).save(tmp_path / "x", merge=True)
+
+
+def test_a_folder_names_models_only(tmp_path):
+    MetaEmbed(*tiny("bert"), R, T).save(tmp_path / "model")
+    settings = tmp_path / "model" / "metaembed.json"
+    text = settings.read_text()
+    for name in ("pipeline", "AutoTokenizer", "no_such_thing"):
+        settings.write_text(text.replace('"BertModel"', f'"{name}"'))
+        with pytest.raises(UnsupportedFormatError, match=f"no model '{name}'"):
+            MetaEmbed.load(tmp_path / "model")
 
 
 def test_bad_folders(tmp_path):
@@ -223,6 +235,18 @@ def test_bad_arguments(tmp_path):
         model.encode_document([{"image": images(4)[2], "text": ""}])
     with pytest.raises(FileNotFoundError):
         model.encode_document([tmp_path / "nothing.png"])
+
+
+def test_images_need_a_token_to_pad_with():
+    made = tiny("mllama")
+    made.processor.tokenizer.pad_token = None
+    with pytest.raises(ValueError, match="set it to its eos_token"):
+        MetaEmbed(*made, R, T)
+
+
+def test_no_bar_where_there_is_no_terminal(capsys):
+    MetaEmbed(*tiny("bert"), R, T).encode_query(TEXTS, progress=True)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_no_inputs():
