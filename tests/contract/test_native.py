@@ -63,8 +63,8 @@ def test_kernel_is_a_pure_function():
 
 @pytest.mark.parametrize(("scorer", "codec"), [pair for pair in PAIRS if "cpu" in pair[0] and "float32" not in pair])
 def test_more_than_two_to_the_31_elements(scorer, codec):
-    """Codes of 2**31 elements and more take address space, and memory only where they are touched. A GPU's would be copied whole:
-    tests/kernels and tests/gpu have that case for them."""
+    """Codes of 2**31 elements and more take address space, and memory only where they are touched. A GPU's would be copied
+    whole: tests/kernels and tests/gpu have that case for them."""
     dim, width, rows = 4096, 64, 2**31 // (4096 * 64) + 2
     parts = Parts(np.zeros((rows, width, dim), CODECS[codec].dtype), np.zeros((rows, width), np.float32))
     rng = np.random.default_rng(5)
