@@ -29,16 +29,18 @@ def captured(search: Search, steps: Sequence[PlanStep], k: int) -> CapturedSearc
     steps = useful(steps, search.available)
     if steps[0].coarse is not None:
         raise BackendError("capture: a coarse stage can't be captured; give a plan that begins with a budget, such as (1,1)")
-    for step in steps:
-        view = search.of(step)
-        first = view.registry.choose(view.request(step.budget, None, k), view.scorer).scorer
-        if not isinstance(first, DeviceScorer):
-            break
-    if not isinstance(first, DeviceScorer):
-        raise BackendError(f"capture: only searches on a GPU can be captured, and the scorer is {first.name!r}")
+    first, *_ = [_on_device(search, step, k) for step in steps]
     if search.snapshot.memory is not None:
         raise BackendError("capture: the vectors of this index are read from disk under a memory_limit; open it without one")
     return CapturedSearch(first, search, steps, k)
+
+
+def _on_device(search: Search, step: PlanStep, k: int) -> DeviceScorer:
+    request = search.of(step).request(step.budget, None, k)
+    scorer = search.registry.choose(request, search.scorer).scorer
+    if not isinstance(scorer, DeviceScorer):
+        raise BackendError(f"capture: only searches on a GPU can be captured, and the scorer is {scorer.name!r}")
+    return scorer
 
 
 class CapturedSearch:

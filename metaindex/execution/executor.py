@@ -108,16 +108,14 @@ class Search:
         """The work of scoring ``candidates`` [B, C] or [1, C], or of a scan, at ``budget``."""
         batch = len(self.queries)
         if candidates is None:
-            tokens = self._scanned
-            return scan_cost(self.available, tokens(budget.r_c), batch, budget, self.dim, self._nbytes(tokens, budget.r_c))
+            return scan_cost(self.available, *self._read(self._scanned, budget.r_c), batch, budget, self.dim)
         rows = candidates[candidates >= 0]
         queries_per_row = batch if len(candidates) == 1 else 1
 
         def gathered(r_c: int) -> int:
             return self._tokens(rows, r_c) * queries_per_row
 
-        nbytes = self._nbytes(gathered, budget.r_c)
-        return gather_cost(len(rows) * queries_per_row, gathered(budget.r_c), budget, self.dim, nbytes)
+        return gather_cost(len(rows) * queries_per_row, *self._read(gathered, budget.r_c), budget, self.dim)
 
     def expected_cost(self, budget: Budget, kept: int) -> StageCost:
         """The work of scoring ``kept`` candidates for each query, taken to be as long as documents are on average."""
@@ -126,7 +124,7 @@ class Search:
         def expected(r_c: int) -> int:
             return round(rows * self.snapshot.stored_tokens(r_c) / max(1, self.snapshot.rows))
 
-        return gather_cost(rows, expected(budget.r_c), budget, self.dim, self._nbytes(expected, budget.r_c))
+        return gather_cost(rows, *self._read(expected, budget.r_c), budget, self.dim)
 
     def work(self, step: Step, candidates: tuple[int, ...] | None) -> StageWork:
         """What the time of a step depends on, for candidates of that shape, (B, C) or (1, C), or a scan. Candidates are taken
@@ -137,7 +135,7 @@ class Search:
         apart = candidates is not None and candidates[0] > 1
         scans = candidates is None and self.allowed is None
         share = documents / max(1, snapshot.rows)
-        footprint = self._nbytes(snapshot.stored_tokens, r_c)
+        stored, footprint = self._read(snapshot.stored_tokens, r_c)
         return StageWork(
             scans=scans,
             queries=batch,
@@ -145,7 +143,7 @@ class Search:
             lanes=r_q if apart else batch * r_q,
             documents=documents,
             comparisons=documents * (1 if apart else batch),
-            tokens=round(snapshot.stored_tokens(r_c) * share),
+            tokens=round(stored * share),
             pieces=0 if scans else round(snapshot.pieces(r_c) * share),
             dim=self.dim,
             nbytes=round(footprint * share),
@@ -160,12 +158,12 @@ class Search:
         found = calibration.rates(scorer, self.codec.name) if single and self.snapshot.memory is None else None
         return None if found is None else found.seconds(self.work(step, candidates), self.num_threads)
 
-    def _nbytes(self, tokens: Callable[[int], int], r_c: int) -> int:
-        """The bytes of tokens of which so many lie below any ``r_c``, each in its codec."""
+    def _read(self, tokens: Callable[[int], int], r_c: int) -> tuple[int, int]:
+        """How many tokens below ``r_c`` are read, and their bytes, each in its codec; ``tokens`` counts those below any r_c."""
         bands = self.schema.bands.below(r_c)
         counts = [0, *map(tokens, (*bands.edges, r_c))]
         per_token = (each.bytes_per_token(self.dim) for each in bands.codecs)
-        return sum((after - before) * nbytes for before, after, nbytes in zip(counts, counts[1:], per_token))
+        return counts[-1], sum((after - before) * nbytes for before, after, nbytes in zip(counts, counts[1:], per_token))
 
     def _scanned(self, r_c: int) -> int:
         """How many tokens below ``r_c`` a scan reads."""

@@ -27,12 +27,12 @@ class StageCost:
     flop: int
 
 
-def scan_cost(rows: int, tokens: int, queries: int, budget: Budget, dim: int, nbytes: int) -> StageCost:
+def scan_cost(rows: int, tokens: int, nbytes: int, queries: int, budget: Budget, dim: int) -> StageCost:
     """All ``rows`` documents, whose ``tokens`` tokens below r_c take ``nbytes`` between them, against ``queries`` queries."""
     return StageCost(rows * queries, nbytes, 2 * budget.r_q * tokens * queries * dim)
 
 
-def gather_cost(rows: int, tokens: int, budget: Budget, dim: int, nbytes: int) -> StageCost:
+def gather_cost(rows: int, tokens: int, nbytes: int, budget: Budget, dim: int) -> StageCost:
     """``rows`` candidates over all queries, whose ``tokens`` tokens below r_c take ``nbytes`` between them."""
     return StageCost(rows, nbytes, 2 * budget.r_q * tokens * dim)
 
