@@ -33,7 +33,7 @@ from metaindex.types import Budget, Levels
 
 BACKENDS = {"triton": ("metaindex.scoring.triton", "TritonScorer"), "cuda": ("metaindex.scoring.cuda", "CudaScorer")}
 SCAN_PATHS = ("cuda:portable", "cuda:sm90")
-"""A backend whose scans go to the kernels that are named, whatever its own choice between them would be."""
+"""A backend whose scans go to the kernels that are named: those that its own choice passes over are raced beside it."""
 PLAIN = "plain"
 """The plain operations that kernels are tested against, on the CPU: what stands in for kernels in a dry run."""
 
@@ -151,12 +151,13 @@ class Ours:
             return None
         if case.candidates is not None:
             return "there is one way to gather, which the backend without a path takes"
-        if self.backend == "cuda:sm90":
-            major, minor = torch.cuda.get_device_capability()
-            shape = (self.codec, case.dim, case.doc_tokens, case.query_tokens)
-            served, why = core.cuda_serves_sm90(*shape, True, 10 * major + minor)
-            return None if served else why
-        return None
+        card = core.cuda_cards()[0]
+        shape = (self.codec, case.dim, case.queries, case.query_tokens, case.doc_tokens, case.documents)
+        chosen, why = core.cuda_scan_path(*shape, True, card)
+        if self.backend.endswith(f":{chosen}"):
+            return f"what the backend without a path takes: {why}"
+        served, why = core.cuda_serves_sm90(self.codec, case.dim, case.doc_tokens, case.query_tokens, True, card[0])
+        return None if served or self.backend == "cuda:portable" else why
 
     def keeps(self, case: GpuCase) -> Mapping[str, int]:
         tokens = case.documents * case.doc_tokens

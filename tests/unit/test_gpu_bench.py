@@ -328,12 +328,17 @@ def test_both_ways_to_scan_are_raced(monkeypatch):
     raced = {one.name: one for one in ours.ours(CASES["tok64-100k-q64"], dry=False)}
     assert {f"metaindex {name} int8" for name in ("triton", "cuda", "cuda:portable", "cuda:sm90")} <= set(raced)
     sm90, portable = raced["metaindex cuda:sm90 int8"], raced["metaindex cuda:portable int8"]
-    for capability, served in (((9, 0), True), ((8, 0), False), ((10, 0), False)):
-        monkeypatch.setattr("torch.cuda.get_device_capability", lambda capability=capability: capability)
-        assert (sm90.why_not(CASES["tok64-100k-q64"]) is None) == served
-        assert portable.why_not(CASES["tok64-100k-q64"]) is None
-    for one in (sm90, portable):
-        assert "one way to gather" in one.why_not(CASES["rerank-1"])
+    for capability, case, sm90_stays, portable_stays in (
+        (90, "tok64-100k-q64", "what the backend without a path takes: path=sm90", None),
+        (90, "tok64-1M", None, "what the backend without a path takes: path=stream"),
+        (80, "tok64-100k-q64", "wgmma is only in", "what the backend without a path takes: path=tile"),
+        (90, "rerank-1", "there is one way to gather", "there is one way to gather"),
+    ):
+        monkeypatch.setattr(ours.core, "cuda_cards", lambda capability=capability: [(capability, 132, 163 << 10)])
+        for one, stays in ((sm90, sm90_stays), (portable, portable_stays)):
+            why = one.why_not(CASES[case])
+            assert (why or "").startswith(stays or ""), (one.name, case, why)
+            assert (why is None) == (stays is None), (one.name, case, why)
     made = ours.scorer("cuda:sm90", Residency("cpu"))
     assert (made.name, made.operations.path) == ("cuda:sm90", "sm90")
 
