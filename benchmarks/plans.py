@@ -1,5 +1,5 @@
-"""Plans beside the exact search: ``python -m benchmarks plans``. What tuned ones find, read and take, on synthetic nested vectors
-and on the docstrings of Python's standard library. See README.md."""
+"""Plans beside the exact search: ``python -m benchmarks plans``. What tuned ones find, read and take, on synthetic nested
+vectors and on the docstrings of Python's standard library. See README.md."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _PLANS_TIMED = 20  # queries
 
 @dataclass(frozen=True)
 class Size:
-    """A synthetic case. ``difficulties``: by trial, such that at 1,000,000 documents "main" is as the targets say; of fewer, lists
-    of 1,000 hold more. ``seconds``: that a tuning may take."""
+    """A synthetic case. ``difficulties``: by trial, such that at 1,000,000 documents "main" is as the targets say; of fewer,
+    lists of 1,000 hold more. ``seconds``: that a tuning may take."""
 
     documents: int
     coarse: str
