@@ -107,19 +107,24 @@ def _draw_series(axes: Axes, runs: Sequence[Run]) -> None:
 
 
 def _label(axes: Axes, runs: Sequence[Run], best: Sequence[Run]) -> None:
-    """Name every run beside its point, those on the Pareto line first; a faint one that finds no free place stays unnamed."""
+    """Name runs beside their points, those on the Pareto line first; one that finds no free place stays unnamed."""
     # Settles the limits of both axes, and so the place of every point on the page.
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     points = [axes.transData.transform((run.latency, run.quality)) / axes.figure.dpi * 72 for run in runs]
+    left, right = (edge / axes.figure.dpi * 72 for edge in axes.bbox.intervalx)
     taken: list[_Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
     for run, (x, y) in sorted(zip(runs, points), key=lambda pair: pair[0] not in best):
         on_line = run in best
         places = _places(_LETTER * len(run.label), on_line)
-        boxes = [_around(x + right, y + up, run.label) for right, up in places]
-        free = [place for place, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
-        if not free and not on_line:
+        boxes = [_around(x + across, y + up, run.label) for across, up in places]
+        free = [
+            place
+            for place, box in enumerate(boxes)
+            if left <= box[0] and box[2] <= right and not any(_overlap(box, other) for other in taken)
+        ]
+        if not free:
             continue
-        chosen = free[0] if free else 0
+        chosen = free[0]
         taken.append(boxes[chosen])
         axes.annotate(
             run.label,
