@@ -16,13 +16,18 @@ import torch
 from metaindex.cli.doctor import smallest_request
 from metaindex.codecs import CODECS
 from metaindex.device.residency import Residency
-from metaindex.scoring.cuda import CudaScorer
+from metaindex.scoring.cuda import CudaOperations, CudaScorer
 from metaindex.scoring.device import DeviceScorer
 from metaindex.scoring.request import ScoreRequest
 from metaindex.scoring.triton import TritonScorer
 
 DEVICE = torch.device("cuda:0")
-SCORERS: dict[str, Callable[[Residency], DeviceScorer]] = {"cuda": CudaScorer, "triton": TritonScorer}
+SCORERS: dict[str, Callable[[Residency], DeviceScorer]] = {
+    "cuda": CudaScorer,
+    "cuda:portable": lambda residency: CudaScorer(residency, CudaOperations("portable")),
+    "cuda:sm90": lambda residency: CudaScorer(residency, CudaOperations("sm90")),
+    "triton": TritonScorer,
+}
 BACKENDS = ("cuda", "triton")
 """Those of them that an index has by these names."""
 
