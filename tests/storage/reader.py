@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sqlite3
@@ -42,7 +43,7 @@ DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1", "I3
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 MOST = 2**31 - 1
 COUNTERS = ("commit", "next_segment", "next_sequence", "next_id")
-EARLY = {"float32": (), "float16": ("float32",), "bfloat16": ("float32",), "int8": ("float32", "float16", "bfloat16")}
+LARGER = {None: {*CODES}, "float32": {}, "float16": {"float32"}, "bfloat16": {"float32"}, "int8": {*CODES} - {"int8"}}
 KEYS = {*("dim", "levels", "codec", "doc_tokens", "query_tokens", "nested", "normalize", "id_kind", "fields", "format_version")}
 PLAN = re.compile(r"[A-Za-z0-9_(),*=>: ]{1,1000}")
 ENCODER = re.compile(r"[A-Za-z0-9_.:-]{1,256}")
@@ -138,8 +139,7 @@ def _documents(folder: str, connection: sqlite3.Connection) -> Iterator[Document
             need(isinstance(id_, str) or id_ < next_id, "an id that was never given out")
             held[sequence] = (id_, tokens)
     need(not levels, "levels without a segment")
-    standing: dict[int, int | str] = {}
-    known = set()
+    standing, known = dict[int, Any](), set[int]()
     for sequence, id_, created, removed, checksum in rows("SELECT * FROM documents ORDER BY sequence"):
         need(checksum == crc([sequence, id_, created, removed]), "a document's checksum")
         need(sequence >= 0 and _visible_once(created, removed, commit) and _good_id(id_, schema), "a document's record")
@@ -195,14 +195,11 @@ def _check_schema(schema: Any) -> None:
     need(isinstance(edges, list) and 1 <= len(edges) <= 99 and all(map(count, edges)), "the level edges")
     need(all(a < b for a, b in pairwise(edges)), "edges don't rise")
     need(schema["dim"] is None or count(schema["dim"], 2**17), "dim")
-    bands = _bands(schema["codec"])
-    need(all(start in (0, *edges) for start, _ in bands), "a codec's edge is no level's")
-    if schema.get("early") is not None:
-        need(all(name in EARLY[schema["early"]] for _, name in bands), "the early copy")
+    need(isinstance(schema["codec"], str) and {start for start, _ in _bands(schema["codec"])} <= {0, *edges}, "codec")
+    need(all(name in LARGER[schema.get("early")] for _, name in _bands(schema["codec"])), "the early copy")
     need(schema["doc_tokens"] is None or count(schema["doc_tokens"], edges[-1]), "doc_tokens")
     need(schema["query_tokens"] is None or count(schema["query_tokens"]), "query_tokens")
-    need(schema["nested"] in (None, True, False) and schema["normalize"] in (True, False), "flags")
-    need(not {type(schema["nested"]), type(schema["normalize"])} & {int, float}, "flags that are numbers")
+    need(type(schema["normalize"]) is bool and (schema["nested"] is None or type(schema["nested"]) is bool), "flags")
     names = schema["fields"]
     need(isinstance(names, list) and len(names) <= 32 and len(set(names)) == len(names), "declared fields")
     need(all(isinstance(name, str) and NAME.fullmatch(name) for name in names), "the name of a declared field")
@@ -211,16 +208,12 @@ def _check_schema(schema: Any) -> None:
 
 def _bands(text: str) -> list[tuple[int, str]]:
     """The codecs in the order of tokens, each with its first token."""
-    need(isinstance(text, str), "codec")
-    bands, start = [], 0
-    for part in text.split(","):
-        stop, _, name = part.rpartition(":")
-        need(name in CODES and start is not None and (not bands or bands[-1][1] != name), "codec")
-        bands.append((start, name))
-        before, start = start, int(stop) if stop else None
-        need(start is None or (str(start) == stop and before < start <= MOST), "a codec's edge")
-    need(start is None, "codec")
-    return bands
+    *climbing, last = [part.rpartition(":") for part in text.split(",")]
+    starts, names = [0, *(int(stop) for stop, _, _ in climbing)], [name for _, _, name in (*climbing, last)]
+    need(list(map(str, starts[1:])) == [stop for stop, _, _ in climbing] and not last[1], "a codec's edge")
+    need(starts == sorted(set(starts)) and starts[-1] <= MOST and set(names) <= set(CODES), "codec")
+    need(all(a != b for a, b in pairwise(names)), "a codec twice in a row")
+    return list(zip(starts, names))
 
 
 def _segment(where: str, count: int, size: int, checksum: int, levels: Any, schema: Any) -> Iterator[tuple[int, Any, Any]]:
@@ -232,9 +225,8 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
     found = _tensors(os.path.join(where, "documents.safetensors"), size, checksum, shapes)
     lengths, sequence, edges, dim = found["lengths"].tolist(), found["sequence"].tolist(), schema["levels"], schema["dim"]
     need(lengths and dim and all(1 <= length <= edges[-1] for length in lengths), "lengths")
-    for place in range(1, count):
-        one, other = (-lengths[place - 1], sequence[place - 1]), (-lengths[place], sequence[place])
-        need(one < other, "the order of documents")
+    order = [(-length, number) for length, number in zip(lengths, sequence)]
+    need(order == sorted(set(order)), "the order of documents")
     if schema["id_kind"] == "text":
         data, bounds = found["id_bytes"].tobytes(), found["id_offsets"].tolist()
         need(bounds[0] == 0 and bounds[-1] == len(data) and bounds == sorted(bounds), "id_offsets")
@@ -250,25 +242,20 @@ def _segment(where: str, count: int, size: int, checksum: int, levels: Any, sche
         width = edges[level] - starts[level]
         own = max(band for band in _bands(schema["codec"]) if band[0] <= starts[level])[1]
         codecs = {"": own} | ({"early_": schema["early"]} if schema.get("early") else {})
-        wanted: dict[str, tuple[str, list[int | None]]] = {}
-        for prefix, codec in codecs.items():
-            wanted[f"{prefix}codes"] = (CODES[codec], [reaching, width, dim])
-            if codec == "int8":
-                wanted[f"{prefix}scales"] = ("F32", [reaching, width])
+        wanted = {f"{prefix}codes": (CODES[codec], [reaching, width, dim]) for prefix, codec in codecs.items()}
+        wanted |= {f"{prefix}scales": ("F32", [reaching, width]) for prefix, codec in codecs.items() if codec == "int8"}
         parts = _tensors(os.path.join(where, f"level-{level}.safetensors"), nbytes, check, wanted)
         values, *_ = [_values(parts[f"{prefix}codes"], parts.get(f"{prefix}scales"), codec) for prefix, codec in codecs.items()]
         for row in range(reaching):
             kept = min(width, lengths[row] - starts[level])
             need(not any(part[row, kept:].any() for part in parts.values()), "numbers past a document's length")
             tokens[row].append(values[row, :kept])
-    for place, id_ in enumerate(ids):
-        yield sequence[place], id_, np.concatenate(tokens[place])
+    yield from zip(sequence, ids, map(np.concatenate, tokens))
 
 
 def _values(codes: np.ndarray, scales: np.ndarray | None, codec: str) -> np.ndarray:
     if scales is not None:
-        need(np.isfinite(scales).all() and (scales >= 0).all(), "scales")
-        need(not (codes == -128).any(), "codes")
+        need(np.isfinite(scales).all() and (scales >= 0).all() and not (codes == -128).any(), "scales or codes")
         return codes.astype(np.float32) * scales[..., None]
     if codec == "bfloat16":
         codes = (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -296,9 +283,7 @@ def _tensors(path: str, size: int, checksum: int, wanted: dict[str, tuple[str, l
         need(set(entry) == {"dtype", "shape", "data_offsets"}, f"{path}: {name}")
         dtype, shape, (begin, end) = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
         need(all(type(n) is int and 0 <= n < 2**63 for n in (*shape, begin, end)) and len(shape) <= 8, f"{path}: {name}")
-        product = dtype.itemsize
-        for extent in shape:
-            product *= extent
+        product = dtype.itemsize * math.prod(shape)
         need(end - begin == product, f"{path}: the bytes of {name}")
         ends.append((begin, end))
         if not name.startswith("padding."):
