@@ -49,7 +49,7 @@ SHAPES = {
     "four queries, one of them empty": ([16, 0, 9, 16], "stream_{}_8"),
     "one long query": ([61], "stream_{}_8"),
     "two groups of columns": ([16, 2, 16, 5, 16, 16], "tile_{}"),
-    "more queries than a block has columns for": ([9] * 21, "tile_{}"),
+    "more queries than a block has columns for": ([9] * 17, "tile_{}"),
     "queries in several passes": ([130, 64, 5], "tile_{}"),
 }
 
