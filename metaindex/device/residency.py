@@ -1,12 +1,14 @@
 """Which levels of which segments lie on the device, and which in pinned host memory, where kernels read them over the bus.
 
 Levels never change, so one that was placed stays where it is until its segment goes or a shallower level needs its room.
-Tensors that leave are freed by torch's allocator after the work that was queued on them.
+What leaves is freed once the searches that read it are done, on whatever stream they run: torch's allocator knows only the stream
+that a tensor was made on, and of pinned memory that kernels read it knows nothing.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -78,6 +80,7 @@ class Residency:
         self.name, self.limit, self.placement = device, limit, placement
         self._placed: WeakKeyDictionary[Level, Placed] = WeakKeyDictionary()
         self._tables: WeakKeyDictionary[Snapshot, dict[int, DeviceTable]] = WeakKeyDictionary()
+        self._running: deque[tuple[Any, tuple[DeviceTable, ...]]] = deque()
         self._lock = threading.RLock()
 
     @cached_property
@@ -98,6 +101,32 @@ class Residency:
             if needed not in tables:
                 tables[needed] = self._table(snapshot, codec, dim, needed)
             return tables[needed]
+
+    def queued(self, *tables: DeviceTable) -> None:
+        """Work that reads ``tables`` was queued on torch's current stream: they are held until it is done."""
+        event = self._event()
+        if event is not None:
+            with self._lock:
+                self._running.append((event, tables))
+                while self._running and self._running[0][0].query():
+                    self._running.popleft()
+
+    def _event(self) -> Any:
+        """One that comes when the work queued so far on the current stream is done; ``None`` where work is done at once."""
+        if self.device.type != "cuda":
+            return None
+        import torch
+
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def _retire(self) -> None:
+        """Let go of all tables, once nobody reads them."""
+        self._tables.clear()
+        while self._running:
+            self._running[0][0].synchronize()
+            self._running.popleft()
 
     def adopt(self, level: Level, codes: Tensor, scales: Tensor | None = None) -> None:
         """Take tensors that lie on the device already for a level's parts, which are neither read nor copied."""
@@ -124,8 +153,8 @@ class Residency:
     def forget(self) -> None:
         """Let go of everything, as when memory ran out: the next table places levels anew."""
         with self._lock:
-            self._tables.clear()
             self._placed.clear()
+            self._retire()
 
     def _table(self, snapshot: Snapshot, codec: Codec, dim: int, needed: int) -> DeviceTable:
 
@@ -240,7 +269,7 @@ class Residency:
             room += placed.nbytes
             if level.nbytes <= room:
                 break
-        self._tables.clear()  # they hold what has to go
+        self._retire()  # tables hold what has to go
         return True
 
     def _copied(self, level: Level, codec: Codec, *, resident: bool) -> Placed:

@@ -85,7 +85,8 @@ class CapturedSearch:
             assert rows is not None
             return scores, rows
 
-        self._held = tables, lengths, allow  # what the graph reads
+        self._residency, self._tables = residency, tables
+        self._held = lengths, allow  # what the graph reads besides
         self._replay, self.scores, self.rows = _captured(again, device)
 
     def _encode(self) -> None:
@@ -103,6 +104,7 @@ class CapturedSearch:
             raise ShapeError(f"queries: expected {tuple(self.queries.shape)}, as captured, got {tuple(queries.shape)}")
         self.queries.copy_(queries, non_blocking=True)
         self._replay()
+        self._residency.queued(*self._tables)
         return self.scores, self.rows
 
     def ids(self, rows: Tensor) -> Any:

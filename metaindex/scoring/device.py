@@ -108,9 +108,9 @@ class DeviceScorer:
                 given = without_repeats(given)
             candidates = torch.as_tensor(given, device=device)
         step = Step(self.operations, table, queries, request.budget.r_c, candidates, allow)
-        if request.k is None:
-            return step.all_scores(), None
-        return step.best(request.k)
+        found = (step.all_scores(), None) if request.k is None else step.best(request.k)
+        self.residency.queued(table)
+        return found
 
 
 class Step:

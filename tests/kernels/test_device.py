@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -207,3 +209,60 @@ def test_placement_is_checked():
         checked_placement("gpu")
     with pytest.raises(ValueError, match="placement"):
         checked_placement(-1)
+
+
+class Queued(Residency):
+    """Work on it is done when its event's ``done`` says so, or when somebody waits."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.events = []
+
+    def _event(self):
+        self.events.append(Event())
+        return self.events[-1]
+
+
+class Event:
+    done = waited = False
+
+    def query(self):
+        return self.done
+
+    def synchronize(self):
+        self.done = self.waited = True
+
+
+def test_what_a_search_reads_is_held_until_it_is_done(rng):
+    """Though its snapshot is gone; then the next search lets go of it."""
+    residency = Queued()
+    scorer = DeviceScorer(PlainOperations(), residency)
+    asked = builders.queries(builders.documents(rng, [2], 4), "float16")
+
+    def search():
+        stored = builders.snapshot(builders.documents(rng, [3, 3], 4), "float16")
+        run(scorer, builders.request(asked, stored, "float16"))
+        return weakref.ref(residency.table(stored, codec("float16"), 4, 3))
+
+    first, second = search(), search()
+    gc.collect()
+    assert first() is not None
+    residency.events[0].done = True
+    search()
+    gc.collect()
+    assert first() is None
+    assert second() is not None
+    assert not any(event.waited for event in residency.events)
+
+
+def test_a_level_leaves_when_nobody_reads_it(rng):
+    """A shallow level that needs the room of deeper ones waits for the search that reads them."""
+    docs = builders.documents(rng, [4] * 8, 16)
+    deep, other = (builders.snapshot(docs, "float16", edges=(1, 4)) for _ in range(2))
+    residency = Queued(limit=deep.segments[0].levels[1].nbytes + deep.segments[0].levels[0].nbytes)
+    scorer = DeviceScorer(PlainOperations(), residency)
+    asked = builders.queries(builders.documents(rng, [2], 16), "float16")
+    run(scorer, builders.request(asked, deep, "float16"))
+    assert not residency.events[0].waited
+    run(scorer, builders.request(asked, other, "float16", budget=(2, 1)))
+    assert residency.events[0].waited
