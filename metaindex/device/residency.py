@@ -1,8 +1,8 @@
 """Which levels of which segments lie on the device, and which in pinned host memory, where kernels read them over the bus.
 
 Levels never change, so one that was placed stays where it is until its segment goes or a shallower level needs its room.
-What leaves is freed once the searches that read it are done, on whatever stream they run: torch's allocator knows only the stream
-that a tensor was made on, and of pinned memory that kernels read it knows nothing.
+What leaves is freed once the searches that read it are done, on whatever stream they run: torch's allocator knows only the
+stream that a tensor was made on, and of pinned memory that kernels read it knows nothing.
 """
 
 from __future__ import annotations
