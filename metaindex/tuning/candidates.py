@@ -110,7 +110,8 @@ class Candidates:
         """First stages and what they cost, from few tokens to many, without those that cost about ``limit``."""
         found, dear = dict[Exact | Coarse, float](), list[Exact]()
         lower = sorted(self._budgets.lower, key=lambda source: math.prod(self._budgets.all[source]))
-        for source in (*lower[:_SMALLEST], *self._proposers, *lower[_SMALLEST:]):
+        sources: list[Exact | Coarse] = [*lower[:_SMALLEST], *self._proposers, *lower[_SMALLEST:]]
+        for source in sources:
             if self._late(clock, stop):
                 break
             if isinstance(source, Coarse):
