@@ -66,7 +66,7 @@ def add_parser(commands: Any) -> None:
 
 def _build(options: argparse.Namespace) -> int:
     source = vectors.read(options.vectors)
-    with _new_index(options) as index:
+    with _new_index(options, source.vectors.shape[-1]) as index:
         index.add(_shown(source, "building"), source.ids, source.metadata)
         made = json_text({"documents": len(index), "index": options.index}) if options.json else str(index)
     print(made)
@@ -74,10 +74,11 @@ def _build(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _new_index(options: argparse.Namespace) -> Iterator[MetaIndex]:
+def _new_index(options: argparse.Namespace, dim: int) -> Iterator[MetaIndex]:
     """An empty index in a new folder, which goes away again when the block fails."""
     # Refuses a path where something stands, so the folder below is this call's own.
     index = MetaIndex(
+        None if options.coarse is None else dim,  # what FAISS can't make of that many dimensions is refused before any work
         levels=options.levels,
         codec=options.codec,
         early=options.early,

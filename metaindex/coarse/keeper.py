@@ -241,7 +241,9 @@ class Keeper:
             self.failure = f"the file of the coarse index can't be used ({error})"
             return None
         empty = self.empty()
-        same = type(index) is type(empty) and index.d == empty.d and index.metric_type == empty.metric_type
+        # FAISS may read a more special class than its factory makes.
+        same = isinstance(index, type(empty)) or isinstance(empty, type(index))
+        same = same and index.d == empty.d and index.metric_type == empty.metric_type
         if not same or index.ntotal != len(held.sequence) or not index.is_trained:
             self.failure = "the file of the coarse index holds another index"
             return None

@@ -32,6 +32,8 @@ _SCOUTS = 32  # queries
 _SLACK = 0.03  # by which their recall may be too low
 _ROOM = 3  # how many times what they need a first stage gives to all queries
 _WORTH = 0.9  # of the exact search's cost, beyond which neither a first stage nor one of more tokens is looked at
+_SMALLEST = 6  # budgets, which are looked at before coarse stages
+_LEAST_STEP = 0.1  # of the time
 _ALIKE = 1.1  # a budget is passed over where a larger one costs no more than this times as much
 _LOWER = (0.5, 0.8, 0.9, 0.95, 0.98)  # recalls below the target that the frontier shows
 
@@ -96,14 +98,14 @@ class Candidates:
         best.limit = self._first_cost(self._budgets.last, self._request.k)
         later = {each: self._later_cost(each, self._request.k) for each in self._budgets.all}
         following = list(_worth_it({each: later[each] for each in self._budgets.lower}))
-        firsts = self._firsts(best.limit, clock, start + (stop - start) / 3)
+        firsts = self._firsts(best.limit, clock, _until(clock, stop, 1 / 3))
         cascades = Cascades(self._target, self._budgets.last, self._request.k, self._later_cost, best)
-        half = (start + stop) / 2
-        promising = self._promising(_worth_it(firsts), following, best, clock, start, half)
+        promising = self._promising(_worth_it(firsts), following, best, clock, _until(clock, stop, 1 / 3))
+        start, stop = clock.share, _until(clock, stop, 1.0)
         for number, (source, (bound, keep)) in enumerate(promising.items()):
             if self._late(clock, stop):
                 break
-            clock.tell(half + (stop - half) * number / len(promising), f"plans that begin with {source}")
+            clock.tell(start + (stop - start) * number / len(promising), f"plans that begin with {source}")
             if bound < max(best.bound(goal) for goal in self._goals[:_SOUGHT]):
                 cascades.search(self._first(source, keep, following, best), best.ladder)
         return best
@@ -111,11 +113,15 @@ class Candidates:
     def _firsts(self, limit: float, clock: Clock, stop: float) -> dict[Exact | Coarse, float]:
         """First stages and what they cost, from few tokens to many, without those that cost about ``limit``."""
         found, dear = dict[Exact | Coarse, float](), list[Exact]()
-        for coarse in self._proposers:
-            if not self._late(clock, stop):
-                found[coarse] = self._first_cost(coarse, self._request.k)
-        for source in sorted(self._budgets.lower, key=lambda source: math.prod(self._budgets.all[source])):
-            if any(not shrinks(each, source) for each in dear) or self._late(clock, stop):
+        lower = sorted(self._budgets.lower, key=lambda source: math.prod(self._budgets.all[source]))
+        sources: list[Exact | Coarse] = [*lower[:_SMALLEST], *self._proposers, *lower[_SMALLEST:]]
+        for source in sources:
+            if self._late(clock, stop):
+                break
+            if isinstance(source, Coarse):
+                found[source] = self._first_cost(source, self._request.k)
+                continue
+            if any(not shrinks(each, source) for each in dear):
                 continue
             cost = self._first_cost(source, self._request.k)
             if cost < _WORTH * limit:
@@ -135,7 +141,6 @@ class Candidates:
         following: list[Exact],
         best: Cheapest,
         clock: Clock,
-        start: float,
         stop: float,
     ) -> dict[Exact | Coarse, tuple[float, int]]:
         """First stages by a lower bound of what plans that begin with them cost, and how many documents each should keep at
@@ -144,6 +149,7 @@ class Candidates:
         scouts, target = replace(self._train, queries=self._train.queries[few]), self._target[few]
         short = Cascades(target, self._budgets.last, self._request.k, self._later_cost, best)
         bounds = dict[Exact | Coarse, tuple[float, int]]()
+        start = clock.share
         for number, (source, cost) in enumerate(firsts.items()):
             bounds[source] = cost, self._most_of(source)
             if clock.past(stop):
@@ -198,6 +204,11 @@ class Candidates:
             if spent + self._later_cost(self._budgets.last, self._request.k) < limit:
                 later[each] = proposals.later(self._budgets.all[each], keeps, each.early)
         return FirstStage(source, partial(self._first_cost, source), proposals.ranks, keeps, later)
+
+
+def _until(clock: Clock, stop: float, share: float) -> float:
+    """Until when a step may take ``share`` of the time to ``stop``; none is left out where steps before it took too long."""
+    return clock.share + max(_LEAST_STEP, share * (stop - clock.share))
 
 
 def _keeps(least: int, most: int) -> list[int]:

@@ -23,11 +23,16 @@ class Clock:
     def seconds(self) -> float:
         return time.perf_counter() - self._started
 
+    @property
+    def share(self) -> float:
+        """The share of the time that is gone; above 1 where it took longer."""
+        return self.seconds / self.limit
+
     def past(self, share: float) -> bool:
         """Whether more than a share of the time is gone."""
-        return self.seconds > share * self.limit
+        return self.share > share
 
     def tell(self, share: float, what: str) -> None:
-        self._share = max(self._share, share)
+        self._share = min(1.0, max(self._share, share))
         if self._progress is not None:
             self._progress(self._share, what)

@@ -29,8 +29,9 @@ _MOST_QUERIES = 1024
 _MEASURED = 2  # plans of each recall
 _LEAST_SECONDS = 2.0  # for measuring them, however late it is
 
-# Shares of the time: exact results, then plans searched in numbers, then the best of them measured.
-_EXACT, _SEARCHED = 0.3, 0.65
+# Shares of the time: exact results as far as their time can be foreseen; half of what is left to search plans in numbers, the
+# rest to measure the best of them.
+_EXACT, _LEAST_SEARCHED = 0.3, 0.2
 
 
 def tune(searches: Searches, search: Search, budget: Budget, request: Request, clock: Clock) -> Tuning:
@@ -52,8 +53,10 @@ def tune(searches: Searches, search: Search, budget: Budget, request: Request, c
     clock.tell(_EXACT / 2, "the exact result of held-out queries")
     held_out = HeldOut(held, budget, wanted(held, budget, request.k), request.k, relevant, request.seed)
     candidates = Candidates(budgets, train, target, request, coarse)
-    best = candidates.find(clock, _EXACT, _SEARCHED)
-    clock.tell(_SEARCHED, "measuring")
+    begun = clock.share
+    searched = begun + max(_LEAST_SEARCHED, (1 - begun) / 2)
+    best = candidates.find(clock, begun, searched)
+    clock.tell(searched, "measuring")
     exact_plan = Plan([Stage(budgets.last)])
     runs = _measured(searches, held_out, [exact_plan, *request.plans], best, request.batch, clock)
     exact = next(run for run in runs if run.plan == exact_plan)

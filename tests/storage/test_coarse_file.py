@@ -94,3 +94,28 @@ def test_what_was_added_since_is_found_beside_it(stored):
         index.remove([1000])
         assert 1000 not in index.search(QUERIES, 10, plan=PLAN).ids
     assert 1001 in searched(stored, trusted=True)[2][1]
+
+
+KINDS = (
+    "Flat",
+    "SQ8",
+    "PQ4x4",
+    "HNSW8",
+    "HNSW8,SQ8",
+    "IVF8,SQ8",
+    "IVF8,PQ4x4",
+    "IVF8,PQ4x4,RFlat",
+    "fde(dim=16),Flat",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_read_is_what_was_written(kind, tmp_path):
+    with MetaIndex(codec="float32", coarse=kind, path=tmp_path / "index", num_threads=1) as index:
+        index.add(DOCUMENTS)
+        expected = index.search(QUERIES, 10, plan="coarse>50 (*,*)")
+    assert expected.stats[0].scorer == "faiss"
+    with MetaIndex.open(tmp_path / "index", trusted=True, num_threads=1) as index:
+        found = index.search(QUERIES, 10, plan="coarse>50 (*,*)")
+        assert (found.stats[0].scorer, index.memory()["coarse"]["failure"]) == ("faiss", "")
+    assert found.ids.tolist() == expected.ids.tolist()

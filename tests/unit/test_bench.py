@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metaindex import MetaIndex
-from metaindex.bench import machine, sweep
+from metaindex.bench import machine, sweep, synthetic
 from metaindex.bench.synthetic import NestedVectors
 from metaindex.cli.main import main
 from metaindex.timing import interleave
@@ -25,6 +25,22 @@ def test_the_same_seed_gives_the_same_vectors_whole_or_in_batches() -> None:
     assert whole.dtype == np.float32
     np.testing.assert_array_equal(whole, np.concatenate(list(SMALL.batches())))
     assert not np.array_equal(whole, NestedVectors(120, 8, 16, seed=4).array())
+
+
+def test_any_number_of_threads_makes_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "_BATCH_VALUES", 8 * 16 * 10)
+    batches = list(SMALL.batches())
+    assert len(batches) == 12
+    for threads in (2, 5):
+        again = list(SMALL.batches(threads))
+        assert len(again) == 12
+        np.testing.assert_array_equal(np.concatenate(batches), np.concatenate(again))
+
+
+def test_queries_may_be_about_the_first_documents_only() -> None:
+    assert SMALL.queries(30, 4, among=10)[1].max() < 120
+    _, about = NestedVectors(documents=400_000, doc_tokens=8, dim=16).queries(5, 4, among=100)
+    assert about.max() < 400_000 // 2
 
 
 def test_documents_and_queries_are_unit_vectors() -> None:
@@ -93,6 +109,20 @@ def test_the_sweep_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "recall" in out
 
 
+def test_coarse_stages_and_tuned_plans_stand_beside_budgets(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    plot = tmp_path / "plot.png"
+    asked = [*SWEEP, "--n", "2000", "--codecs", "int8", "--coarse", "Flat", "--tune", "20", "--recall", "0.8"]
+    assert main([*asked, "--against", "bytes", "--plot", str(plot), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kinds = {row["kind"] for row in rows}
+    assert kinds == {"budgets", "plans", "coarse, then all tokens", "tuned plans"}
+    assert {row["search"] for row in rows if row["kind"].startswith("coarse")} >= {"coarse>100 (*,*)"}
+    assert max(row["recall"] for row in rows if row["kind"] == "tuned plans") > 0.6
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 def test_every_json_row_has_machine_versions_seed_and_error(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
     path = tmp_path / "rows.jsonl"
     assert main([*SWEEP, "--codecs", "float32,int8", "--seed", "9", "--json", "--out", str(path)]) == 0
@@ -129,6 +159,7 @@ def test_a_stored_index_is_swept_with_its_own_queries(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--index", "i", "--query-vectors", "q.npy", "--tune", "9"], "--coarse, --tune: an index has its own coarse stage"),
         (["--query-vectors", "q.npy"], "--index and --query-vectors: expected both"),
         (["--index", "somewhere"], "--index and --query-vectors: expected both"),
         (["--budgets", "", "--plans"], "--budgets, --plans: expected at least one"),

@@ -12,6 +12,7 @@ import pytest
 
 from metaindex import MetaIndex
 from metaindex.cli import main, write
+from metaindex.coarse import upkeep
 
 RNG = np.random.default_rng(5)
 VECTORS = RNG.standard_normal((30, 8, 12)).astype(np.float32)
@@ -261,3 +262,22 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str, capsys: 
         main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_coarse_stage_is_built_and_its_file_read_where_it_is_trusted(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    monkeypatch.setattr(upkeep, "FEW", 8)
+    np.save(tmp_path / "docs.npy", VECTORS)
+    np.save(tmp_path / "queries.npy", VECTORS[:3, :4])
+    index, queries = str(tmp_path / "index"), str(tmp_path / "queries.npy")
+    assert main(["build", index, str(tmp_path / "docs.npy"), "--coarse", "Flat"]) == 0
+    assert "coarse Flat" in capsys.readouterr().out
+    for more, scorer in (["--trusted"], "faiss"), ([], "cpu"):
+        assert main(["search", index, queries, "--plan", "coarse>20 (*,*)", "--json", *more]) == 0
+        first, _ = json.loads(capsys.readouterr().out)["stages"]
+        assert first["scorer"] == scorer
+    assert main(["why-not", index, queries, "3", "--plan", "coarse>20 (*,*)", "--trusted"]) == 0
+    assert "coarse>20" in capsys.readouterr().out
+    assert main(["build", str(tmp_path / "other"), str(tmp_path / "docs.npy"), "--coarse", "Tree9"]) == 1
+    assert "FAISS can't make 'Tree9'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
