@@ -61,7 +61,7 @@ class Size:
 
 
 SIZES = {
-    "100k": Size(100_000, "IVF512,Flat", 512, 3.0, {"main": 60.0, "easy": 40.0, "hard": 40.0}),
+    "100k": Size(100_000, "IVF512,Flat", 512, 3.0, {"main": 120.0, "easy": 90.0, "hard": 90.0}),
     "1m": Size(1_000_000, "IVF1024,Flat", 1024, 15.0, {"main": 360.0, "easy": 200.0, "hard": 200.0}),
 }
 
