@@ -277,8 +277,8 @@ def preview(search: Search, steps: Sequence[Step]) -> Iterator[PlannedStage]:
             continue
         view = search.of(step)
         cost = view.expected_cost(step.budget, kept_before) if number else view.cost(step.budget, candidates)
-        scorer, verdicts = search.registry.choose(view.request(step.budget, candidates, kept), search.scorer)
-        why = "; ".join(filter(None, (dict(verdicts)[scorer.name].why, "" if number else instead)))
+        scorer, why = search.registry.choose(view.request(step.budget, candidates, kept), search.scorer)
+        why = "; ".join(filter(None, (why, "" if number else instead)))
         shape = None if candidates is None else candidates.shape
         predicted = view.predicted(scorer.name, step._replace(keep=kept), shape)
         codecs = "+".join(each.name for each in view.schema.bands.below(step.budget.r_c).codecs)
@@ -315,8 +315,7 @@ def _run_coarse(search: Search, step: Step, proposer: proposing.Proposer) -> _Ra
 def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:
     search = search.of(step)
     request = search.request(step.budget, candidates, min(step.keep, search.available))
-    scorer, verdicts = search.registry.choose(request, search.scorer)
-    why = dict(verdicts)[scorer.name].why
+    scorer, why = search.registry.choose(request, search.scorer)
     scores: Any
     rows: Any
     if isinstance(scorer, DeviceScorer) and search.snapshot.memory is None:  # what one step keeps never leaves the device

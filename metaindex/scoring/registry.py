@@ -35,10 +35,10 @@ class Scorer(Protocol):
 
 
 class Choice(NamedTuple):
-    """A scorer and the verdicts that led to it, best scorer first."""
+    """A scorer and what it said."""
 
     scorer: Scorer
-    verdicts: tuple[tuple[str, Verdict], ...]
+    why: str
 
 
 class Registry:
@@ -75,10 +75,11 @@ class Registry:
             verdict = scorer.supports(request)
             if not verdict.ok:
                 raise BackendError(f"scorer {name!r} can't serve this {request.operation}: {verdict.why}")
-            return Choice(scorer, ((name, verdict),))
-        verdicts = self.verdicts(request)
-        for candidate, verdict in verdicts:
+            return Choice(scorer, verdict.why)
+        refused = []
+        for candidate, scorer in self._scorers.items():  # whom nobody needs is not asked, which may take imports
+            verdict = scorer.supports(request)
             if verdict.ok:
-                return Choice(self._scorers[candidate], verdicts)
-        reasons = "; ".join(f"{candidate}: {verdict.why}" for candidate, verdict in verdicts)
-        raise BackendError(f"no scorer can serve this {request.operation} ({reasons})")
+                return Choice(scorer, verdict.why)
+            refused.append(f"{candidate}: {verdict.why}")
+        raise BackendError(f"no scorer can serve this {request.operation} ({'; '.join(refused)})")

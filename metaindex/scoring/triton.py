@@ -69,13 +69,18 @@ class TritonScorer(DeviceScorer):
         super().__init__(operations or TritonOperations(), residency)
 
     def supports(self, request: ScoreRequest) -> Verdict:
-        if why := why_not(self.residency.device.type, self.residency.device.index or 0):
+        kind, _, number = self.residency.name.partition(":")
+        if why := why_not(kind, int(number or 0)):
             return Verdict(False, why)
         return super().supports(request)
 
 
 def why_not(device: str, number: int = 0) -> str | None:
     """Why the kernels can't run on a ``device`` of torch, "cpu" or "cuda", of that ``number``; ``None`` where they can."""
+    if device not in ("cpu", "cuda"):
+        return f"its kernels run on NVIDIA GPUs, not on {device!r}"
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "its kernels run on a GPU; this index lies on the CPU (TRITON_INTERPRET=1 runs them there, slowly, for tests)"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     if importlib.util.find_spec("torch") is None:
@@ -85,9 +90,5 @@ def why_not(device: str, number: int = 0) -> str | None:
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < _OLDEST:
         return f"triton {triton.__version__} is older than {'.'.join(map(str, _OLDEST))}"
     if device == "cpu":
-        if os.environ.get("TRITON_INTERPRET") == "1":
-            return None
-        return "its kernels run on a GPU; this index lies on the CPU (TRITON_INTERPRET=1 runs them there, slowly, for tests)"
-    if device != "cuda":
-        return f"its kernels run on NVIDIA GPUs, not on {device!r}"
+        return None
     return why_no_gpu(number)

@@ -100,8 +100,6 @@ def test_verdicts(monkeypatch, rng):
     if not torch.cuda.is_available():
         assert "no NVIDIA driver" in TritonScorer(Residency("cuda:0")).supports(request).why
     assert "not on 'mps'" in TritonScorer(Residency("mps")).supports(request).why
-    monkeypatch.delenv("TRITON_INTERPRET")
-    assert "lies on the CPU" in TritonScorer(Residency("cpu")).supports(request).why
     monkeypatch.setattr("triton.__version__", "3.5.1")
     assert "older than 3.6" in TritonScorer(Residency("cpu")).supports(request).why
     for missing in ("torch", "triton"):
@@ -109,3 +107,5 @@ def test_verdicts(monkeypatch, rng):
             scoring.importlib.util, "find_spec", lambda name, missing=missing: None if name == missing else name
         )
         assert f"{missing} is not installed" in TritonScorer(Residency("cpu")).supports(request).why
+    monkeypatch.delenv("TRITON_INTERPRET")
+    assert "lies on the CPU" in TritonScorer(Residency("cpu")).supports(request).why

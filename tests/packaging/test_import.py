@@ -14,6 +14,22 @@ def test_importing_needs_numpy_only():
     assert not heavy & set(loaded)
 
 
+def test_searching_on_a_cpu_needs_numpy_only():
+    """With every optional package refused, as where it is not installed. The interpreter of the kernels is for tests alone."""
+    _run(
+        "import sys, os; os.environ.pop('TRITON_INTERPRET', None)\n"
+        "refused = ('torch', 'triton', 'faiss', 'transformers', 'matplotlib')\n"
+        "sys.modules.update(dict.fromkeys(refused))\n"
+        "import numpy, metaindex\n"
+        "for early in (None, 'int8'):\n"
+        "    index = metaindex.MetaIndex(early=early)\n"
+        "    index.add(numpy.ones((20, 4, 8), 'f4'))\n"
+        "    for plan in (None, '(1,1)>10 (*,*)'):\n"
+        "        assert index.search(numpy.ones((2, 8), 'f4'), 3, plan=plan).ids.tolist() == [[0, 1, 2]]\n"
+        "assert not any(map(sys.modules.get, refused))\n"
+    )
+
+
 def test_importing_adds_little_to_numpy():
     """Counted in modules, which no busy machine can change: others' by name, ours because each costs a file."""
     before = set(_run("import sys, numpy; print(*sys.modules)").split())
