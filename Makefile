@@ -20,8 +20,11 @@ $(VENV)/installed: $(SOURCES) constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[demo,test]'
 	touch $@
 
-$(VENV)/linters: pyproject.toml $(VENV)/installed
-	$(PIP_INSTALL) --editable '.[dev]'
+# From the installed package's record: to install it with one more extra would compile it once more.
+$(VENV)/linters: $(VENV)/installed
+	$(BIN)/python -c "from importlib.metadata import requires; \
+		print(*(each.split(';')[0] for each in requires('metaindex') if 'extra == \"dev\"' in each), sep='\n')" > $@.txt
+	$(PIP_INSTALL) --requirement $@.txt
 	touch $@
 
 demo: $(VENV)/installed
