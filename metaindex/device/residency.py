@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from metaindex.cached import cached_property
 from metaindex.checks import integer
 from metaindex.codecs import Codec
-from metaindex.device.table import DeviceTable, order_of_addition
+from metaindex.device.table import DeviceTable, Placed, order_of_addition
 from metaindex.errors import CapacityError
 from metaindex.storage.segment import Level
 from metaindex.storage.snapshot import Snapshot
@@ -43,26 +41,6 @@ def checked_placement(placement: Any) -> Placement:
             raise ValueError(f"placement: expected 'auto', 'device', 'host' or a token edge, got {placement!r}")
         return placement  # type: ignore[return-value]
     return integer("placement", placement, least=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """A level's codes [rows, width, d] and scales [rows, width]; ``resident``: on the device itself."""
-
-    start: int
-    codes: Tensor
-    scales: Tensor | None
-    resident: bool
-
-    @property
-    def nbytes(self) -> int:
-        return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
-
-    @property
-    def tensors(self) -> Iterator[Tensor]:
-        yield self.codes
-        if self.scales is not None:
-            yield self.scales
 
 
 class Residency:
@@ -160,7 +138,7 @@ class Residency:
 
         shape = (len(snapshot.segments), needed)
         codes, scales = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        held: list[Tensor] = []
+        held: list[Placed] = []
         resident = True
         for level in range(needed):  # level by level over all segments, so that shallow levels get the device first
             for number, segment in enumerate(snapshot.segments):
@@ -169,7 +147,7 @@ class Residency:
                     codes[number, level] = placed.codes.data_ptr()
                     if placed.scales is not None:
                         scales[number, level] = placed.scales.data_ptr()
-                    held += placed.tensors
+                    held.append(placed)
                     resident &= placed.resident
         level_rows = tuple(
             tuple(level.rows for level in segment.levels[:needed]) + (0,) * (needed - len(segment.levels))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,7 @@ def test_a_replay_is_a_search(backend, kind, batch):
 
 
 @every_backend
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_replay_takes_no_memory_and_waits_for_nothing(backend):
     scorer(backend)
     captured = made().capture(2, R, k=9, scorer=backend, plan=SEARCHES[2]["plan"])
@@ -78,21 +81,25 @@ def test_replays_on_a_stream_follow_it(backend):
 
 
 @every_backend
-def test_a_captured_search_keeps_its_documents(backend):
-    """Whatever becomes of them in the index, and of the index."""
+@pytest.mark.parametrize("batch", [1, 40])  # the second by way of the copy engine where there is one, which reads boxes
+def test_a_captured_search_keeps_its_documents(backend, batch):
+    """Whatever becomes of them in the index, and of the index, though others take the memory of what is freed."""
     scorer(backend)
     index = made()
-    captured = index.capture(1, R, k=9, scorer=backend)
-    queries = torch.randn(1, R, D, device=DEVICE)
+    captured = index.capture(batch, R, k=9, scorer=backend)
+    queries = torch.randn(batch, R, D, device=DEVICE)
     scores, rows = (one.clone() for one in captured(queries))
     index.remove(captured.ids(rows)[0, :4])
     index.compact()
     index.search(queries, scorer=backend)
     del index
+    gc.collect()
+    taken = [torch.full((1 << size,), 255, dtype=torch.uint8, device=DEVICE) for size in range(6, 20) for _ in range(20)]
     torch.cuda.empty_cache()
     again = captured(queries)
     assert torch.equal(again[0], scores)
     assert torch.equal(again[1], rows)
+    del taken
 
 
 @every_backend

@@ -22,6 +22,7 @@ from metaindex.scoring.device import DeviceScorer, to_device
 from metaindex.scoring.reference import ReferenceScorer
 from tests import builders
 from tests.kernels import hollow
+from tests.kernels.big import Big, encoded
 from tests.kernels.plain import PlainOperations
 from tests.tolerances import score_tolerance
 
@@ -174,6 +175,19 @@ def test_levels_that_are_on_the_device_already(rng, kind):
     expected, _ = run(ReferenceScorer(), builders.request(asked, stored, kind))
     np.testing.assert_allclose(found, expected, **score_tolerance(expected))
     assert scorer.residency.memory() == {"device": tensors, "pinned": {}}
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_documents_that_are_made_on_the_device(kind):
+    """What tests/gpu/test_big.py does with larger ones."""
+    queries = torch.randn((2, 3, 8), generator=torch.Generator().manual_seed(4))
+    big = Big.random(kind, 50, 4, 8, torch.device("cpu"), {49: 2 * queries[0], 7: 2 * queries[1]})
+    asked = encoded(kind, queries)
+    for r_c in (4, 3):
+        step = device.Step(PlainOperations(), big.table(r_c), asked, r_c)
+        expected = torch.cat([scores for _, scores in big.expected(asked, r_c)], dim=1).numpy()
+        np.testing.assert_allclose(step.all_scores().numpy(), expected, **score_tolerance(expected))
+        assert step.best(5)[1][:, 0].tolist() == [49, 7]
 
 
 def test_shallow_levels_push_deep_ones_out(rng):
