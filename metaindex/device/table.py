@@ -60,6 +60,7 @@ class DeviceTable:
         token_widths: int32 [tokens], ``widths[token_levels]``.
         places: int32 [rows], each row's place in the order of addition; ``None`` where that is the row itself.
         rows_at: int64 [rows], the row at each place; ``None`` likewise.
+        alive: bool [rows], which documents still stand; ``None`` where all do. Kernels know nothing of it: it is an ``allow``.
         shape: (starts, widths) once more, on the host.
         level_rows: [S][L], on the host: how many documents of each segment reach each level.
         full: whether every document has as many tokens as the levels hold, so that no length need be looked at.
@@ -85,6 +86,7 @@ class DeviceTable:
     full: bool
     segment_rows: tuple[int, ...]
     held: tuple[Placed, ...] = field(repr=False)  # what the addresses point to
+    alive: Tensor | None = None
     resident: bool = True  # whether all of it lies on the device itself
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)

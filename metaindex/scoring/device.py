@@ -95,22 +95,23 @@ class DeviceScorer:
         return float(start.elapsed_time(stop)) / 1e3
 
     def _run(self, request: ScoreRequest) -> tuple[Tensor, Tensor | None]:
-        import torch
-
         device = self.residency.device
         table = self.residency.table(request.snapshot, request.codec, request.dim, request.budget.r_c)
         queries = uploaded(request, device)
-        allow = None if request.allow is None else torch.as_tensor(np.ascontiguousarray(request.allow), device=device)
-        candidates = None
-        if request.candidates is not None:
-            given: Any = request.candidates
-            if isinstance(given, np.ndarray) and request.k is not None:
-                given = without_repeats(given)
-            candidates = torch.as_tensor(given, device=device)
+        if request.allow is request.snapshot.alive:  # the same for every search of the snapshot
+            allow = table.alive
+        else:
+            allow = None if request.allow is None else to_device(request.allow, device, "bool")
+        candidates: Any = request.candidates
+        if isinstance(candidates, np.ndarray):
+            candidates = to_device(candidates if request.k is None else without_repeats(candidates), device, "int64")
+        elif candidates is not None:
+            candidates = candidates.to(device)
         step = Step(self.operations, table, queries, request.budget.r_c, candidates, allow)
-        found = (step.all_scores(), None) if request.k is None else step.best(request.k)
-        self.residency.queued(table)
-        return found
+        try:
+            return (step.all_scores(), None) if request.k is None else step.best(request.k)
+        finally:  # though memory ran out, a part was queued
+            self.residency.queued(table)
 
 
 class Step:
