@@ -73,9 +73,13 @@ class DeviceScorer:
         try:
             return self._run(request)
         except torch.OutOfMemoryError as error:
-            advice = "close what else uses the GPU, lower k, or set device_memory_limit so that levels leave more room"
-            needed, free = self.residency.working_bytes()
-            raise CapacityError(f"device memory ({str(error).splitlines()[0]})", needed, free, advice) from None
+            raise self.exhausted(error) from None
+
+    def exhausted(self, error: BaseException) -> CapacityError:
+        """What tells that the memory of the device did not suffice, as torch says in ``error``."""
+        advice = "close what else uses the GPU, lower k, or set device_memory_limit so that levels leave more room"
+        needed, free = self.residency.working_bytes()
+        return CapacityError(f"device memory ({str(error).splitlines()[0]})", needed, free, advice)
 
     def mark(self) -> Any:
         """A moment in the work that was queued on the device; see ``seconds``."""
