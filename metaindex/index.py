@@ -524,10 +524,12 @@ class MetaIndex:
         scorer: str = "auto",
     ) -> CapturedSearch:
         """A search for batches of ``queries`` queries of ``query_tokens`` tokens that is prepared once and then replayed with
-        new queries, on a GPU as one CUDA graph: no check, no allocation, no wait. It searches the documents that stand now.
+        new queries, on a GPU as one CUDA graph: no check, no allocation, no wait. It searches the documents that stand now, and
+        keeps device memory of its own as long as it lives; see ``CapturedSearch``.
 
         Raises:
-            BackendError: the index works on the CPU, or the scorer does. Else as ``plan``.
+            BackendError: the index works on the CPU, or the scorer does.
+            CapacityError: the memory of the device does not suffice. Else as ``plan``.
         """
         k = integer("k", k)
         search = self._searches.prepare_empty(integer("queries", queries), query_tokens, budget, as_plan(plan), scorer)

@@ -31,6 +31,15 @@ def _module(name: str, *arguments: str) -> Command:
     return command
 
 
+# CMake leaves the kernels out where it finds no nvcc, and the steps after it would then compare nothing. What was installed is
+# looked at by a fresh process.
+_INSTALL = """
+import subprocess, sys
+look = "from metaindex._native import core; raise SystemExit(0 if core.cuda_built() else 'metaindex was built without CUDA')"
+sys.exit(subprocess.run(sys.argv[1:]).returncode or subprocess.run([sys.argv[1], "-c", look]).returncode)
+"""
+
+
 def _machine(context: Context, folder: Path) -> list[str]:
     return [*_module("machine")(context, folder), "--commit", context.commit]
 
@@ -41,7 +50,7 @@ def _wheels(context: Context, folder: Path) -> list[str]:
 
 def _build(context: Context, folder: Path) -> list[str]:
     flags = ["--no-index", "--no-build-isolation", "--no-deps", "--disable-pip-version-check", "--verbose"]
-    return [sys.executable, "-m", "pip", "install", *flags, "--editable", "."]
+    return [sys.executable, "-c", _INSTALL, sys.executable, "-m", "pip", "install", *flags, "--editable", "."]
 
 
 def _pytest(*arguments: str) -> Command:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +33,8 @@ def encode(codec: Codec, tokens: NDArray[np.float32], out: Parts | None = None, 
     source = _three_axes(tokens, tokens.shape[-1:])
     if source.dtype.byteorder not in "=|" or (source.shape[-1] > 1 and source.strides[-1] != source.itemsize):
         source = np.ascontiguousarray(source, dtype=np.float32)
-    codes = _three_axes(out.codes, tokens.shape[-1:])
-    scales = None if out.scales is None else _three_axes(out.scales, ())
+    codes = _in_place(out.codes, tokens.shape[-1:])
+    scales = None if out.scales is None else _in_place(out.scales, ())
     _native.core.encode(codec.name, source, codes, scales, num_threads=num_threads)
     return out
 
@@ -43,11 +45,18 @@ def empty(codec: Codec, shape: tuple[int, ...]) -> Parts:
 
 
 def _three_axes(array: NDArray, last: tuple[int, ...]) -> NDArray:
-    """A view [n, m, *last] of an array [..., *last]."""
+    """An array [..., *last] as [n, m, *last]: a view where strides allow."""
     leading = array.shape[: array.ndim - len(last)]
     if len(leading) == 2:
         return array
-    # Reshaping a strided array of more axes would copy it, and the results with it: the view is made by hand or not at all.
-    view = array.view()
-    view.shape = (*((1,) * (2 - len(leading))), *array.shape) if len(leading) < 2 else (leading[0], -1, *last)
+    if len(leading) < 2:
+        return array[(None,) * (2 - len(leading))]
+    return array.reshape(leading[0], math.prod(leading[1:]), *last)
+
+
+def _in_place(array: NDArray, last: tuple[int, ...]) -> NDArray:
+    """The same, and always a view: results that were written into a copy would be lost."""
+    view = _three_axes(array, last)
+    if view.size and not np.may_share_memory(view, array):
+        raise ValueError(f"out: expected axes that can be joined in place, got strides {array.strides} of shape {array.shape}")
     return view

@@ -8,11 +8,11 @@ stream that a tensor was made on, and of pinned memory that kernels read it know
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from metaindex.cached import cached_property
 from metaindex.checks import integer
 from metaindex.codecs import Codec
-from metaindex.device.table import DeviceTable, order_of_addition
+from metaindex.device.pinned import pinned
+from metaindex.device.table import DeviceTable, Placed, order_of_addition
 from metaindex.errors import CapacityError
 from metaindex.storage.segment import Level
 from metaindex.storage.snapshot import Snapshot
@@ -33,6 +34,7 @@ Placement: TypeAlias = 'Literal["auto", "device", "host"] | int'
 WORKING_BYTES = 256 << 20
 """What a search may take besides its answer, on the device as elsewhere; kept free of levels."""
 _STAGING_BYTES = 32 << 20
+_LOOK_SECONDS = 10.0  # between looks for room, which ask the driver
 _RESERVE_BYTES = 512 << 20  # torch's allocator rounds up, and the CUDA context grows
 
 
@@ -43,26 +45,6 @@ def checked_placement(placement: Any) -> Placement:
             raise ValueError(f"placement: expected 'auto', 'device', 'host' or a token edge, got {placement!r}")
         return placement  # type: ignore[return-value]
     return integer("placement", placement, least=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """A level's codes [rows, width, d] and scales [rows, width]; ``resident``: on the device itself."""
-
-    start: int
-    codes: Tensor
-    scales: Tensor | None
-    resident: bool
-
-    @property
-    def nbytes(self) -> int:
-        return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
-
-    @property
-    def tensors(self) -> Iterator[Tensor]:
-        yield self.codes
-        if self.scales is not None:
-            yield self.scales
 
 
 class Residency:
@@ -79,9 +61,12 @@ class Residency:
     def __init__(self, device: str = "cpu", limit: int | None = None, placement: Placement = "auto") -> None:
         self.name, self.limit, self.placement = device, limit, placement
         self._placed: WeakKeyDictionary[Level, Placed] = WeakKeyDictionary()
+        self._living: WeakSet[Placed] = WeakSet()  # besides those that are placed, what tables still hold
         self._tables: WeakKeyDictionary[Snapshot, dict[int, DeviceTable]] = WeakKeyDictionary()
-        self._running: deque[tuple[Any, tuple[DeviceTable, ...]]] = deque()
+        self._running: deque[tuple[Any, tuple[Any, ...]]] = deque()
         self._lock = threading.RLock()
+        self._look = 0.0
+        weakref.finalize(self, _wait_for, self._running).atexit = False
 
     @cached_property
     def device(self) -> torch.device:
@@ -97,19 +82,29 @@ class Residency:
         """
         needed = snapshot.levels.needed(r_c)
         with self._lock:
-            tables = self._tables.setdefault(snapshot, {})
-            if needed not in tables:
-                tables[needed] = self._table(snapshot, codec, dim, needed)
-            return tables[needed]
+            self._let_go()
+            self._move_back()
+            found = self._tables.get(snapshot, {}).get(needed)
+            if found is None:
+                found = self._table(snapshot, codec, dim, needed)
+                self._tables.setdefault(snapshot, {})[needed] = found  # placing levels may have cleared all tables
+            return found
 
-    def queued(self, *tables: DeviceTable) -> None:
-        """Work that reads ``tables`` was queued on torch's current stream: they are held until it is done."""
+    def queued(self, *read: Any) -> Any:
+        """Work that reads tables and tensors was queued on torch's current stream: they are held until it is done.
+
+        Returns the event that then comes; ``None`` where work is done at once.
+        """
         event = self._event()
         if event is not None:
             with self._lock:
-                self._running.append((event, tables))
-                while self._running and self._running[0][0].query():
-                    self._running.popleft()
+                self._running.append((event, read))
+                self._let_go()
+        return event
+
+    def _let_go(self) -> None:
+        while self._running and self._running[0][0].query():
+            self._running.popleft()
 
     def _event(self) -> Any:
         """One that comes when the work queued so far on the current stream is done; ``None`` where work is done at once."""
@@ -124,20 +119,33 @@ class Residency:
     def _retire(self) -> None:
         """Let go of all tables, once nobody reads them."""
         self._tables.clear()
-        while self._running:
-            self._running[0][0].synchronize()
-            self._running.popleft()
+        _wait_for(self._running)
+
+    def _move_back(self) -> None:
+        """Now and then: tables with a level that had to go to pinned memory, but would fit on the device by now, are made anew,
+        and place it there."""
+        now = time.monotonic()
+        if now < self._look:
+            return
+        self._look = now + _LOOK_SECONDS
+        some = [(tables, needed) for tables in self._tables.values() for needed, table in tables.items() if not table.resident]
+        room = self._room() if some else 0
+        for tables, needed in some:
+            if any(not placed.resident and self._may(placed) and placed.nbytes <= room for placed in tables[needed].held):
+                del tables[needed]
 
     def adopt(self, level: Level, codes: Tensor, scales: Tensor | None = None) -> None:
         """Take tensors that lie on the device already for a level's parts, which are neither read nor copied."""
         with self._lock:
-            self._placed[level] = Placed(level.start, codes, scales, resident=True)
+            self._placed[level] = placed = Placed(level.start, codes, scales, resident=True)
+            self._living.add(placed)
 
     def memory(self) -> dict[str, dict[int, int]]:
-        """Bytes of levels by place, "device" or "pinned", and first token."""
+        """Bytes of levels by place, "device" or "pinned", and first token; with those that only a captured search, or one that
+        still runs, holds."""
         found: dict[str, dict[int, int]] = {"device": {}, "pinned": {}}
         with self._lock:
-            for placed in self._placed.values():
+            for placed in self._living:
                 at = found["device" if placed.resident else "pinned"]
                 at[placed.start] = at.get(placed.start, 0) + placed.nbytes
         return found
@@ -157,10 +165,9 @@ class Residency:
             self._retire()
 
     def _table(self, snapshot: Snapshot, codec: Codec, dim: int, needed: int) -> DeviceTable:
-
         shape = (len(snapshot.segments), needed)
         codes, scales = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        held: list[Tensor] = []
+        held: list[Placed] = []
         resident = True
         for level in range(needed):  # level by level over all segments, so that shallow levels get the device first
             for number, segment in enumerate(snapshot.segments):
@@ -169,7 +176,7 @@ class Residency:
                     codes[number, level] = placed.codes.data_ptr()
                     if placed.scales is not None:
                         scales[number, level] = placed.scales.data_ptr()
-                    held += placed.tensors
+                    held.append(placed)
                     resident &= placed.resident
         level_rows = tuple(
             tuple(level.rows for level in segment.levels[:needed]) + (0,) * (needed - len(segment.levels))
@@ -182,6 +189,7 @@ class Residency:
         token_codes = codes[:, token_levels] + within * dim * codec.dtype.itemsize
         token_scales = scales[:, token_levels] + within * np.dtype(np.float32).itemsize
         order = order_of_addition(snapshot)
+        others = list(self._tables.get(snapshot, {}).values())
         lengths = np.concatenate([segment.lengths for segment in snapshot.segments] or [np.empty(0, np.int32)])
         return DeviceTable(
             codec=codec.name,
@@ -199,6 +207,7 @@ class Residency:
             token_widths=self._small(widths[token_levels]),
             places=None if order is None else self._small(order[0]),
             rows_at=None if order is None else self._small(order[1]),
+            alive=others[0].alive if others else None if snapshot.alive is None else self._small(snapshot.alive),
             shape=(tuple(starts.tolist()), tuple(widths.tolist())),
             level_rows=level_rows,
             full=snapshot.shortest >= len(token_levels),
@@ -214,23 +223,32 @@ class Residency:
 
     def _place(self, level: Level, codec: Codec) -> Placed:
         placed = self._placed.get(level)
-        if placed is None:
+        if placed is None or (not placed.resident and self._may(level) and level.nbytes <= self._room()):
             placed = self._placed[level] = self._newly_placed(level, codec)
+            self._living.add(placed)
         return placed
+
+    def _must(self, level: Level | Placed) -> bool:
+        return self.placement == "device" or (isinstance(self.placement, int) and level.start < self.placement)
+
+    def _may(self, level: Level | Placed) -> bool:
+        """Whether a level is to lie on the device where there is room."""
+        return self.placement == "auto" or self._must(level)
 
     def _newly_placed(self, level: Level, codec: Codec) -> Placed:
         import torch
 
-        wanted = self.placement
-        must = wanted == "device" or (isinstance(wanted, int) and level.start < wanted)
-        may = must or wanted == "auto"
-        if may and self._make_room(level):
-            try:
-                return self._copied(level, codec, resident=True)
-            except torch.OutOfMemoryError:
-                pass  # something else on the device took what was free
-        if must:
-            free = max(0, self._limit() - self._used())
+        while self._may(level):
+            if self._make_room(level):
+                try:
+                    return self._copied(level, codec, resident=True)
+                except torch.OutOfMemoryError:
+                    pass  # something else on the device took what was free
+            if not self._running:
+                break
+            _wait_for(self._running)  # searches of before hold levels that are gone; then once more
+        if self._must(level):
+            free = max(0, self._room())
             advice = "raise device_memory_limit, or use placement='auto', which leaves deep levels in host memory"
             raise CapacityError(f"device memory for tokens {level.start} on", level.nbytes, free, advice)
         try:
@@ -252,25 +270,28 @@ class Residency:
         return int(self._used() + free + cached - WORKING_BYTES - _RESERVE_BYTES)
 
     def _used(self) -> int:
-        return sum(placed.nbytes for placed in self._placed.values() if placed.resident)
+        return sum(placed.nbytes for placed in self._living if placed.resident)
+
+    def _room(self) -> int:
+        return self._limit() - self._used()
 
     def _make_room(self, level: Level) -> bool:
         """Whether ``level`` fits on the device, after deeper levels have left it where that helps."""
-        room = self._limit() - self._used()
+        room = self._room()
         if level.nbytes <= room:
             return True
-        deeper = [(other, placed) for other, placed in self._placed.items() if placed.resident and placed.start > level.start]
+        deeper = [other for other, placed in self._placed.items() if placed.resident and placed.start > level.start]
         if isinstance(self.placement, int):
-            deeper = [(other, placed) for other, placed in deeper if placed.start >= self.placement]
-        if level.nbytes > room + sum(placed.nbytes for _, placed in deeper):
+            deeper = [other for other in deeper if other.start >= self.placement]
+        if level.nbytes > room + sum(other.nbytes for other in deeper):
             return False
-        for other, placed in sorted(deeper, key=lambda pair: -pair[1].start):
-            del self._placed[other]  # its next search places it again
-            room += placed.nbytes
-            if level.nbytes <= room:
-                break
-        self._retire()  # tables hold what has to go
-        return True
+        deeper.sort(key=lambda other: other.start)
+        while deeper and level.nbytes > room:
+            while deeper and level.nbytes > room:
+                room += self._placed.pop(deeper.pop()).nbytes  # its next search places it again
+            self._retire()  # tables hold what has to go
+            room = self._room()  # captured searches keep theirs
+        return level.nbytes <= room
 
     def _copied(self, level: Level, codec: Codec, *, resident: bool) -> Placed:
         codes, scales = level.parts
@@ -282,9 +303,9 @@ class Residency:
 
         dtype = getattr(torch, kind)
         if self.device.type != "cuda" or not resident:
-            target = torch.empty(array.shape, dtype=dtype, pin_memory=self.device.type == "cuda")
-            np.copyto(target.view(torch.uint8).reshape(-1).numpy().view(array.dtype).reshape(array.shape), array)
-            return target
+            there = pinned(array.nbytes, self.device)
+            np.copyto(there.numpy().view(array.dtype).reshape(array.shape), array)
+            return there.view(dtype).view(array.shape)
         target = torch.empty(array.shape, dtype=dtype, device=self.device)
         self._upload(array, target.view(torch.uint8).reshape(-1))
         return target
@@ -306,3 +327,10 @@ class Residency:
             target[start : start + len(piece)].copy_(buffer[: len(piece)], non_blocking=True)
             event.record(stream)
         stream.synchronize()  # the level may be used on any stream from here on
+
+
+def _wait_for(running: deque[tuple[Any, tuple[Any, ...]]]) -> None:
+    """Let go of what searches read once they are done. Freed earlier, its memory could go to somebody else's work."""
+    while running:
+        running[0][0].synchronize()
+        running.popleft()

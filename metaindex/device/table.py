@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,28 @@ from metaindex.storage.snapshot import Snapshot
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A level's codes [rows, width, d] and scales [rows, width]; ``resident``: on the device itself."""
+
+    start: int
+    codes: Tensor
+    scales: Tensor | None
+    resident: bool
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        yield self.codes
+        if self.scales is not None:
+            yield self.scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +60,7 @@ class DeviceTable:
         token_widths: int32 [tokens], ``widths[token_levels]``.
         places: int32 [rows], each row's place in the order of addition; ``None`` where that is the row itself.
         rows_at: int64 [rows], the row at each place; ``None`` likewise.
+        alive: bool [rows], which documents still stand; ``None`` where all do. Kernels know nothing of it: it is an ``allow``.
         shape: (starts, widths) once more, on the host.
         level_rows: [S][L], on the host: how many documents of each segment reach each level.
         full: whether every document has as many tokens as the levels hold, so that no length need be looked at.
@@ -61,9 +85,11 @@ class DeviceTable:
     level_rows: tuple[tuple[int, ...], ...]
     full: bool
     segment_rows: tuple[int, ...]
-    held: tuple[Tensor, ...] = field(repr=False)  # what the addresses point to
+    held: tuple[Placed, ...] = field(repr=False)  # what the addresses point to
+    alive: Tensor | None = None
     resident: bool = True  # whether all of it lies on the device itself
-    _tiles: dict[tuple[int, int, int], Tensor] = field(default_factory=dict, repr=False)
+    _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -75,16 +101,23 @@ class DeviceTable:
         starts, widths = self.shape
         return starts[-1] + widths[-1] if starts else 0
 
+    def derived(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made by the first call with ``key`` and kept as long as the table: work that was queued, or
+        captured in a graph, may read it as it reads the table."""
+        with self._lock:
+            if key not in self._derived:
+                self._derived[key] = make()
+            return cast(T, self._derived[key])
+
     def tiles(self, size: int, span: tuple[int, int]) -> Tensor:
         """The rows of ``span`` cut into runs of at most ``size`` rows of one segment: int32 [n, 3], a run's segment, its first
         row within that and how many rows it has. Made once and kept."""
         import torch
 
-        key = (size, *span)
-        if key not in self._tiles:
-            found = tile_runs(self.segment_rows, size, span)
-            self._tiles[key] = torch.from_numpy(found).to(self.device)
-        return self._tiles[key]
+        def made() -> Tensor:
+            return torch.from_numpy(tile_runs(self.segment_rows, size, span)).to(self.device)
+
+        return self.derived((size, *span), made)
 
 
 def tile_runs(segment_rows: Sequence[int], size: int, span: tuple[int, int]) -> NDArray[np.int32]:

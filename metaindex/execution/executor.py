@@ -224,7 +224,7 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     batches: list[list[StageStats]] = []
     if search.available and (first is None or first.size):
         widest = max(step.keep for step in steps) if proposer is None else proposer.width(search)
-        for batch in _batches(search, widest):
+        for batch in batches_of(search, widest):
             part = _part(search, batch)
             if proposer is not None:
                 ran = [_run_coarse(part, steps[0], proposer)]
@@ -296,7 +296,7 @@ def _proposed(search: Search, step: Step, needed: int) -> Found | None:
     _, proposer, _ = proposing.settled(search, [step], needed)
     if proposer is None:
         return None
-    ran = [_run_coarse(_part(search, batch), step, proposer) for batch in _batches(search, proposer.width(search))]
+    ran = [_run_coarse(_part(search, batch), step, proposer) for batch in batches_of(search, proposer.width(search))]
     rows = np.full((len(search.queries), max(each.rows.shape[1] for each in ran)), -1)
     start = 0
     for each in ran:  # queries that were helped make their batch wider
@@ -337,8 +337,9 @@ def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:
     return _Ran(scores, rows, step, cost, scorer.name, why, seconds, predicted)
 
 
-def _batches(search: Search, keep: int) -> Iterator[slice]:
-    kept = min(keep, search.available)
+def batches_of(search: Search, keep: int) -> Iterator[slice]:
+    """The queries of a search whose steps keep up to ``keep`` rows each, in batches that working memory has room for."""
+    kept = max(1, min(keep, search.available))
     merging = 0 if search.snapshot.memory is None else _MERGING  # what is merged window by window is kept a few times
     size = max(1, _KEPT_BYTES // (kept * _BYTES_PER_HIT * (search.num_threads + 1 + merging)))
     return (slice(start, start + size) for start in range(0, len(search.queries), size))

@@ -49,7 +49,6 @@ class CudaOperations:
         self.path = path
         # Addresses never change, so they are handed over once; tables take theirs with them.
         self._tables: WeakKeyDictionary[DeviceTable, Any] = WeakKeyDictionary()
-        self._boxes: WeakKeyDictionary[DeviceTable, dict[int, tuple[Any, Tensor]]] = WeakKeyDictionary()
         self._cards: list[tuple[int, int, int]] = []
 
     @property
@@ -155,19 +154,16 @@ class CudaOperations:
 
     def _scan_boxes(self, table: DeviceTable, r_c: int) -> tuple[Any, Tensor]:
         """What the scan on Hopper reads besides the table, as the host knows it and as it lies on the device: made by the first
-        scan of a table at r_c, which waits for the device; later ones only read it, on whatever stream."""
-        kept = self._boxes.setdefault(table, {})
-        found = kept.get(r_c)
-        if found is None:
+        scan of a table at r_c, which waits for the device; later ones only read it, on whatever stream. The table keeps it,
+        so whoever holds that for work under way, or for a graph, holds this too."""
+
+        def made() -> tuple[Any, Tensor]:
             starts, widths = table.shape
             levels = (table.codes.tolist(), table.level_rows, starts, widths)
             boxes = self.core.DeviceScanBoxes(table.codec, table.dim, *levels, r_c)
-            found = kept[r_c] = boxes, _uploaded(boxes, table.device)
-        if table.device.type == "cuda":
-            import torch
+            return boxes, _uploaded(boxes, table.device)
 
-            found[1].record_stream(torch.cuda.current_stream(table.device))  # should the table go while this one reads
-        return found
+        return table.derived((self.core, r_c), made)
 
     def _queries(self, queries: DeviceQueries) -> Any:
         batch, tokens = queries.codes.shape[:2]

@@ -73,9 +73,13 @@ class DeviceScorer:
         try:
             return self._run(request)
         except torch.OutOfMemoryError as error:
-            advice = "close what else uses the GPU, lower k, or set device_memory_limit so that levels leave more room"
-            needed, free = self.residency.working_bytes()
-            raise CapacityError(f"device memory ({str(error).splitlines()[0]})", needed, free, advice) from None
+            raise self.exhausted(error) from None
+
+    def exhausted(self, error: BaseException) -> CapacityError:
+        """What tells that the memory of the device did not suffice, as torch says in ``error``."""
+        advice = "close what else uses the GPU, lower k, or set device_memory_limit so that levels leave more room"
+        needed, free = self.residency.working_bytes()
+        return CapacityError(f"device memory ({str(error).splitlines()[0]})", needed, free, advice)
 
     def mark(self) -> Any:
         """A moment in the work that was queued on the device; see ``seconds``."""
@@ -95,22 +99,23 @@ class DeviceScorer:
         return float(start.elapsed_time(stop)) / 1e3
 
     def _run(self, request: ScoreRequest) -> tuple[Tensor, Tensor | None]:
-        import torch
-
         device = self.residency.device
         table = self.residency.table(request.snapshot, request.codec, request.dim, request.budget.r_c)
         queries = uploaded(request, device)
-        allow = None if request.allow is None else torch.as_tensor(np.ascontiguousarray(request.allow), device=device)
-        candidates = None
-        if request.candidates is not None:
-            given: Any = request.candidates
-            if isinstance(given, np.ndarray) and request.k is not None:
-                given = without_repeats(given)
-            candidates = torch.as_tensor(given, device=device)
+        if request.allow is request.snapshot.alive:  # the same for every search of the snapshot
+            allow = table.alive
+        else:
+            allow = None if request.allow is None else to_device(request.allow, device, "bool")
+        candidates: Any = request.candidates
+        if isinstance(candidates, np.ndarray):
+            candidates = to_device(candidates if request.k is None else without_repeats(candidates), device, "int64")
+        elif candidates is not None:
+            candidates = candidates.to(device)
         step = Step(self.operations, table, queries, request.budget.r_c, candidates, allow)
-        found = (step.all_scores(), None) if request.k is None else step.best(request.k)
-        self.residency.queued(table)
-        return found
+        try:
+            return (step.all_scores(), None) if request.k is None else step.best(request.k)
+        finally:  # though memory ran out, a part was queued
+            self.residency.queued(table)
 
 
 class Step:

@@ -16,6 +16,7 @@ from metaindex.errors import BackendError
 from metaindex.storage.snapshot import Snapshot
 from tests.tolerances import COARSE_INNER_PRODUCT
 
+pytest.importorskip("faiss", reason="faiss is not installed")
 DIM, TOKENS, DOCUMENTS = 16, 4, 700
 ALL = {"nprobe": 16, "efSearch": DOCUMENTS, "k_factor": 20}
 # By factory string, the least share of the true best that has to be found, with ``ALL`` of what can be searched searched. Codes

@@ -75,7 +75,7 @@ class Case:
 
     @functools.cached_property
     def table(self) -> Any:
-        return Residency(CPU).table(self.request.snapshot, self.request.codec, self.request.dim, self.r_c)
+        return Residency(str(CPU)).table(self.request.snapshot, self.request.codec, self.request.dim, self.r_c)
 
     @property
     def r_c(self) -> int:

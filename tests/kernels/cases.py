@@ -138,7 +138,6 @@ def far_away(table: DeviceTable, first: int) -> DeviceTable:
         scales=table.scales - first * widths * 4 if scaled else None,
         token_codes=table.token_codes - first * table.token_widths.long() * token,
         token_scales=table.token_scales - first * table.token_widths.long() * 4 if scaled else None,
-        _tiles={},
     )
 
 
@@ -207,7 +206,7 @@ def keys_of_the_host(operations: Operations) -> None:
     """Zeros, infinities, denormals: through a scan of documents whose scores they are."""
     values = np.array([0.0, -0.0, 1.5, -1.5, 3e38, -3e38, 1e-40, -1e-40, np.inf, -np.inf, np.nan], np.float32)
     table = stored(np.random.default_rng(0), "float32", [1] * len(values), 1)
-    table.held[0].reshape(-1).copy_(torch.from_numpy(values))
+    table.held[0].codes.reshape(-1).copy_(torch.from_numpy(values))
     queries = DeviceQueries(torch.ones((1, 1, 1)), None, torch.ones(1, dtype=torch.int32))
     hits = room(1, len(values) + 1)
     operations.maxsim_scan(table, queries, 1, (0, len(values)), None, hits)

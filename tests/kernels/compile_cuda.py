@@ -28,7 +28,7 @@ RECORD = Path(__file__).with_name("cuda_resources.json")
 CSRC = Path(__file__).parents[2] / "csrc"
 ARCHITECTURES = ("80", "90a", "100")
 SECONDS = 300  # for one file, all architectures
-OPTIONS = ("-std=c++17", "-O3", "-DNDEBUG", "-Xptxas=-v")  # as CMake has it
+OPTIONS = ("-std=c++17", "-O3", "-DNDEBUG", "-Xptxas=-v", "-Xptxas=-warn-spills", "-Werror=all-warnings")  # as CMake has it
 PRODUCTS = {
     "float16": "HGMMA.64x256x16.F32",
     "bfloat16": "HGMMA.64x256x16.F32.BF16",

@@ -111,7 +111,8 @@ class EmulatedOperations(CudaOperations):
     def _run(self, operation, table, *arguments):  # or keys
         self._reached = []
         if not isinstance(table, torch.Tensor):
-            for one in (*(getattr(table, name) for name in TABLE_TENSORS), *table.held):
+            levels = (tensor for placed in table.held for tensor in placed.tensors)
+            for one in (*(getattr(table, name) for name in TABLE_TENSORS), *levels):
                 if one is not None:
                     self._reach(one)
             self._card(table.device)  # which is asked on a device of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -75,11 +76,15 @@ extern "C" __global__ void __launch_bounds__(1024, 2) spilling(float* data) {
 """
 
 
-def test_a_kernel_that_is_forced_to_spill(tmp_path):
+def test_a_kernel_that_is_forced_to_spill(tmp_path, monkeypatch):
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc on this machine to compile CUDA C++ with")
     source = tmp_path / "spilling.cu"
     source.write_text(_SPILLING)
+    with pytest.raises(subprocess.CalledProcessError) as failed:  # as it fails the build
+        compile_cuda.compiled(source)
+    assert "spill" in failed.value.stderr
+    monkeypatch.setattr(compile_cuda, "OPTIONS", tuple(each for each in compile_cuda.OPTIONS if "Werror" not in each))
     found = resources(compile_cuda.compiled(source).log)
     assert sorted(found) == [("100", "spilling"), ("80", "spilling"), ("90a", "spilling")]
     for takes in found.values():

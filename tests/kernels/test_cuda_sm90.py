@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -212,11 +213,26 @@ def test_boxes_are_made_once_for_a_table_and_a_budget(rng, pinned):
     table, queries = cases.stored(rng, "float16", [4, 3, 9, 1], 32), cases.asked(rng, "float16", [3], 32)
     for r_c in (9, 3):
         cases.assert_scan(pinned, table, queries, r_c)
-    made = dict(pinned._boxes[table])
+    made = {key[1]: kept for key, kept in table._derived.items() if key[0] is pinned.core}
     assert set(made) == {9, 3}
     assert all(memory.data_ptr() % 128 == 0 for _, memory in made.values())
     cases.assert_scan(pinned, table, cases.asked(rng, "float16", [3, 20], 32), 9)
-    assert pinned._boxes[table] == made  # the very same ones
+    assert {key[1]: kept for key, kept in table._derived.items() if key[0] is pinned.core} == made  # the very same ones
+    boxes, made = weakref.ref(made[9][1]), {}
+    pinned._reached = []
+    gc.collect()
+    assert boxes() is not None
     del table
     gc.collect()
-    assert not len(pinned._boxes)
+    assert boxes() is None
+
+
+def test_boxes_outlive_operations(rng):
+    """Those of a captured search may be gone before it is."""
+    table, queries = cases.stored(rng, "float16", [4, 3, 9, 1], 32), cases.asked(rng, "float16", [3], 32)
+    operations = EmulatedOperations("90a", "sm90")
+    cases.assert_scan(operations, table, queries, 9)
+    (boxes,) = [weakref.ref(kept[1]) for key, kept in table._derived.items() if key[0] is operations.core]
+    del operations
+    gc.collect()
+    assert boxes() is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import gc
 import itertools
 import weakref
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from metaindex.codecs import CODECS, codec
-from metaindex.device import keys
+from metaindex.device import keys, pinned
 from metaindex.device.devices import resolved
 from metaindex.device.encode import encode
 from metaindex.device.residency import Residency, checked_placement
@@ -22,6 +24,7 @@ from metaindex.scoring.device import DeviceScorer, to_device
 from metaindex.scoring.reference import ReferenceScorer
 from tests import builders
 from tests.kernels import hollow
+from tests.kernels.big import Big, encoded
 from tests.kernels.plain import PlainOperations
 from tests.tolerances import score_tolerance
 
@@ -176,6 +179,19 @@ def test_levels_that_are_on_the_device_already(rng, kind):
     assert scorer.residency.memory() == {"device": tensors, "pinned": {}}
 
 
+@pytest.mark.parametrize("kind", CODECS)
+def test_documents_that_are_made_on_the_device(kind):
+    """What tests/gpu/test_big.py does with larger ones."""
+    queries = torch.randn((2, 3, 8), generator=torch.Generator().manual_seed(4))
+    big = Big.random(kind, 50, 4, 8, torch.device("cpu"), {49: 2 * queries[0], 7: 2 * queries[1]})
+    asked = encoded(kind, queries)
+    for r_c in (4, 3):
+        step = device.Step(PlainOperations(), big.table(r_c), asked, r_c)
+        expected = torch.cat([scores for _, scores in big.expected(asked, r_c)], dim=1).numpy()
+        np.testing.assert_allclose(step.all_scores().numpy(), expected, **score_tolerance(expected))
+        assert step.best(5)[1][:, 0].tolist() == [49, 7]
+
+
 def test_shallow_levels_push_deep_ones_out(rng):
     first = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")
     second = builders.snapshot([np.ones((4, 8), np.float32)] * 10, "float32")
@@ -266,3 +282,109 @@ def test_a_level_leaves_when_nobody_reads_it(rng):
     assert not residency.events[0].waited
     run(scorer, builders.request(asked, other, "float16", budget=(2, 1)))
     assert residency.events[0].waited
+
+
+def test_a_level_waits_for_searches_that_hold_its_room(rng):
+    """Of documents that are gone: it neither stays in pinned memory nor is it an error."""
+    residency = Queued(limit=640, placement="device")
+    scorer = DeviceScorer(PlainOperations(), residency)
+    asked = builders.queries(builders.documents(rng, [2], 8), "float32")
+    for number in range(3):
+        stored = builders.snapshot([np.ones((2, 8), np.float32)] * 10, "float32")  # levels of 1 and 1 tokens, 640 bytes
+        assert_same(scorer, builders.request(asked, stored, "float32"))
+        assert residency.memory()["device"] == {0: 320, 1: 320}
+        assert [event.waited for event in residency.events] == [True] * number + [False]
+        del stored
+        gc.collect()
+
+
+def test_levels_that_others_hold_are_counted(rng):
+    """As captured searches do: they are not in the index any more, but where they lie is no room."""
+    first, second = (builders.snapshot([np.ones((1, 8), np.float32)] * 10, "float32") for _ in range(2))
+    residency = Residency("cpu", limit=320)
+    held = residency.table(first, codec("float32"), 8, 1)
+    del first
+    gc.collect()
+    assert not residency.table(second, codec("float32"), 8, 1).resident
+    assert residency.memory() == {"device": {0: 320}, "pinned": {0: 320}}
+    del held
+    residency.forget()
+    assert residency.table(second, codec("float32"), 8, 1).resident
+    assert residency.memory() == {"device": {0: 320}, "pinned": {}}
+
+
+def test_levels_move_back_where_there_is_room_again(rng, monkeypatch):
+    stored = builders.snapshot([np.ones((2, 8), np.float32)] * 10, "float32")
+    residency = Residency("cpu", limit=320)
+    first = residency.table(stored, codec("float32"), 8, 2)
+    assert not first.resident
+    residency.limit = 640
+    assert residency.table(stored, codec("float32"), 8, 2) is first  # nobody has looked yet
+    monkeypatch.setattr("metaindex.device.residency._LOOK_SECONDS", 0.0)
+    residency._look = 0.0
+    assert residency.table(stored, codec("float32"), 8, 2).resident
+    again = residency.table(stored, codec("float32"), 8, 2)
+    assert again is residency.table(stored, codec("float32"), 8, 2)
+
+
+def test_what_runs_is_held_though_the_index_is_gone(rng):
+    stored = builders.snapshot(builders.documents(rng, [3, 3], 4), "float16")
+    residency = Queued()
+    asked = builders.queries(builders.documents(rng, [2], 4), "float16")
+    run(DeviceScorer(PlainOperations(), residency), builders.request(asked, stored, "float16"))
+    (event,) = residency.events
+    assert not event.waited
+    del residency
+    gc.collect()
+    assert event.waited
+
+
+class Runtime:
+    """Stands in for torch.cuda.cudart()."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.calls = code, []
+
+    def cudaHostRegister(self, address, nbytes, flags):  # noqa: N802
+        self.calls.append((address, nbytes, flags))
+        return self.code
+
+    def cudaHostUnregister(self, address):  # noqa: N802
+        self.calls.append(address)
+        return 0
+
+
+def failing_once_more(*_, **__):
+    raise RuntimeError("CUDA error: out of memory")
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_pinned_memory_is_registered_as_long_as_it_is_used(monkeypatch, code):
+    runtime = Runtime(code)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "ones", failing_once_more)
+    made = pinned._registered(10_000, torch.device("cuda:0"))
+    ((address, nbytes, flags),) = runtime.calls
+    assert (nbytes, flags, address % 4096) == (10_000, 3, 0)
+    assert (made is None) == (code != 0)
+    if made is not None:
+        assert (made.data_ptr(), made.shape) == (address, (10_000,))
+        view = made.view(torch.float32)[5:]
+        del made
+        view.fill_(1.5)
+        assert len(runtime.calls) == 1
+        del view
+    assert runtime.calls[1:] == ([] if code else [address])
+
+
+def test_the_mask_of_what_stands_is_uploaded_once(rng, monkeypatch):
+    stored = dataclasses.replace(builders.snapshot(builders.documents(rng, [3] * 9, 4), "float16"), removed=np.array([2, 5]))
+    asked = builders.queries(builders.documents(rng, [2], 4), "float16")
+    scorer, masks = plain(), []
+    monkeypatch.setattr(device, "to_device", lambda array, *rest: masks.append(rest[1]) or to_device(array, *rest))
+    for k, budget in ((3, None), (9, (2, 1)), (None, None)):
+        assert_same(scorer, builders.request(asked, stored, "float16", budget, allow=stored.alive, k=k))
+    assert "bool" not in masks
+    assert_same(scorer, builders.request(asked, stored, "float16", allow=np.arange(9) % 2 == 0, k=4))
+    assert "bool" in masks

@@ -8,6 +8,7 @@ import torch
 
 from metaindex import MetaIndex
 from metaindex.errors import BackendError, CapacityError, ShapeError
+from metaindex.execution import executor
 from metaindex.scoring.device import DeviceScorer
 from tests.kernels.plain import PlainOperations
 from tests.tolerances import score_tolerance
@@ -109,6 +110,33 @@ def test_more_hits_than_documents_in_a_captured_search(rng):
     assert (rows[0, 51:] == -1).all()
     assert torch.isneginf(scores[0, 51:]).all()
     assert captured.ids(rows)[0, -1] == -1
+
+
+@pytest.mark.parametrize("codec", ["float16", "int8"])
+def test_a_captured_batch_is_cut_as_a_search_is(rng, monkeypatch, codec):
+    """Since blocks of documents get short where a large batch keeps many."""
+    operations = _Small(most=2)
+    index = made(rng, operations, codec=codec)
+    monkeypatch.setattr(executor, "_KEPT_BYTES", 2 * 30 * 24 * 2)
+    queries = rng.standard_normal((5, 5, 4), dtype=np.float32)
+    for rest in ({"k": 30}, {"k": 6, "plan": "(1,1)>30 (3,4)>12 (5,8)"}):
+        captured = index.capture(5, 5, scorer="plain", **rest)
+        scores, rows = captured(torch.from_numpy(queries))
+        expected = index.search(queries, scorer="plain", **rest)
+        assert (captured.ids(rows) == expected.ids).all()
+        assert (scores.numpy() == expected.scores).all()
+    assert max(operations.batches) <= 2
+
+
+def test_exhausted_memory_is_told_by_a_capture(rng):
+    queries = torch.from_numpy(rng.standard_normal((3, 5, 4), dtype=np.float32))
+    index = made(rng, _Small(most=3, failures=1))  # levels are placed anew
+    captured = index.capture(3, 5, k=6, scorer="plain")
+    assert (captured.ids(captured(queries)[1]) == index.search(queries, k=6, scorer="cpu").ids.numpy()).all()
+    index = made(rng, _Small(most=3, failures=2))
+    with pytest.raises(CapacityError, match="device memory"):
+        index.capture(3, 5, scorer="plain")
+    index.capture(3, 5, scorer="plain")
 
 
 def test_only_a_gpu_scorer_is_captured(rng):
