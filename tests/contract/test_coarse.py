@@ -231,3 +231,14 @@ def test_where_training_fails_a_search_says_so_and_does_without():
     assert found.plan.startswith("(1,1)>50")
     with pytest.raises(BackendError, match="FAISS can't build PCA32,Flat"):
         index.build_coarse()
+
+
+@pytest.mark.parametrize("kind", ["HNSW0", "HNSW1", "HNSW1,Flat", "HNSW1,SQ8", "PCA8,HNSW1", "IVF4_HNSW1,Flat", "HNSW1025"])
+def test_graphs_of_too_few_or_too_many_links_are_refused_before_faiss_builds_one(kind):
+    """FAISS ends the process where there are fewer than two: so does this test where that is not refused."""
+    with pytest.raises(ValueError, match="expected HNSW2 to HNSW1024, got"):
+        MetaIndex(DIM, coarse=kind)
+
+
+def test_graphs_of_the_fewest_links_can_be_built():
+    assert made("HNSW2").memory()["coarse"]["documents"] == DOCUMENTS
