@@ -190,7 +190,8 @@ class Plan:
     def reach(self) -> Budget:
         """The largest number of tokens of each side that a stage names; 0 where all stages say ``*``."""
         exact = [stage.source for stage in self.stages if isinstance(stage.source, Exact)]
-        return Budget(max(source.r_q or 0 for source in exact), max(source.r_c or 0 for source in exact))
+        asked = 0 if self.coarse is None else self.coarse.r_q or 0
+        return Budget(max(asked, *(source.r_q or 0 for source in exact)), max(source.r_c or 0 for source in exact))
 
     @property
     def most_hits(self) -> float:
