@@ -210,6 +210,7 @@ class MetaIndex:
             TypeError: not floats; ids neither integers nor text, or not of the index's kind.
             NonFiniteError: NaN, infinity, or a number that overflows the codec.
             DuplicateIdError: an id is given twice or taken.
+            ValueError: these are the first documents, and FAISS can't make the coarse stage for vectors of their d.
         """
         return self._write(doc_vectors, ids, metadata)
 
@@ -225,7 +226,8 @@ class MetaIndex:
             if replacing:
                 ids = door.ids(ids, kind=transaction.schema.id_kind)
                 transaction.remove(transaction.known(np.unique(ids)))
-            added = ingest(transaction, vectors, ids, metadata)
+            check_dim = None if self._coarse is None else self._coarse.check_dim
+            added = ingest(transaction, vectors, ids, metadata, check_dim)
         self._keep_up()
         return added
 

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from metaindex import MetaIndex
-from metaindex.coarse import kinds, upkeep
+from metaindex.coarse import kinds, library, upkeep
 from metaindex.coarse.stage import Ready
 from metaindex.coarse.vectors import stored_tokens
-from metaindex.errors import BackendError
+from metaindex.errors import BackendError, MissingDependencyError
 from metaindex.storage.snapshot import Snapshot
 from tests.tolerances import COARSE_INNER_PRODUCT
 
@@ -242,3 +242,23 @@ def test_graphs_of_too_few_or_too_many_links_are_refused_before_faiss_builds_one
 
 def test_graphs_of_the_fewest_links_can_be_built():
     assert made("HNSW2").memory()["coarse"]["documents"] == DOCUMENTS
+
+
+@pytest.mark.parametrize("kind", ["PQ3", "fde(dim=10),PQ3", "HNSW1", "IVF4,PQ5x4"])
+def test_a_kind_that_the_first_documents_show_to_be_impossible_is_refused_with_them(kind, tmp_path):
+    index = MetaIndex(coarse=kind, path=tmp_path / "index")
+    for write in (index.add, index.upsert):
+        with pytest.raises(ValueError, match="coarse: "):
+            write(documents(20), ids=range(20))
+    assert len(index) == 0
+    assert index.schema.dim is None
+
+
+def test_without_faiss_documents_can_be_added(monkeypatch):
+    index = MetaIndex(coarse="PQ3")
+    monkeypatch.setattr(library, "load", _missing)
+    assert len(index.add(documents(20))) == 20
+
+
+def _missing():
+    raise MissingDependencyError("the coarse stage needs FAISS")
