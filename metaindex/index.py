@@ -292,8 +292,8 @@ class MetaIndex:
             queries: one query [R, d], a batch [B, R, d], or a list of [r_i, d].
             k: hits per query; where there are fewer, the rest is -inf and -1 (``None`` for text ids).
             budget: ``(r_q, r_c)``, or one number for both sides, cut to each. What has fewer tokens than the budget uses all it
-                has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one whose stages keep
-                at least ``k`` documents; else everything is compared, or what the coarse stage proposes.
+                has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one that fits the
+                queries and ``k``; else everything is compared, or what the coarse stage proposes.
             candidates: let the coarse stage, or without one a scan of level 0, propose so many documents, and rank those at the
                 budget. In an index with a coarse stage it is max(1000, 20 k) where neither this nor a plan is given.
             filter: which documents to search among; applied before scoring. Ids; a boolean mask with one entry for each
@@ -386,7 +386,7 @@ class MetaIndex:
         qrels: Sequence[Mapping[Any, float]] | None = None,
         budget: int | tuple[int, int] | None = None,
         plans: Iterable[Plan | str] | None = None,
-        coarse: Iterable[Coarse] | None = None,
+        coarse: Iterable[Coarse | str] | None = None,
         filter: Any = None,
         batch: int = 32,
         seconds: float = 300.0,

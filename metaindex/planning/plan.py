@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metaindex.checks import integer
 from metaindex.errors import PlanError
@@ -140,9 +140,10 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def __init__(self, stages: Iterable[Stage]) -> None:
-        listed = None if isinstance(stages, str) or not isinstance(stages, Iterable) else tuple(stages)
+        given: Any = stages
+        listed = None if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
         if listed is None or not all(isinstance(each, Stage) for each in listed):
-            raise TypeError(f"plan: expected stages, got {stages if listed is None else listed!r}; Plan.parse takes text")
+            raise TypeError(f"plan: expected stages, got {given if listed is None else listed!r}; Plan.parse takes text")
         object.__setattr__(self, "stages", listed)
         self._check()
 
