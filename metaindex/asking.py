@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -76,21 +78,40 @@ class Searches:
         """The plan that these arguments mean, and its stages as numbers; ``default``: the index's own where they name none."""
         plan = as_plan(plan)
         if default and plan is None and budget is None and candidates is None:
-            plan = default_plan(search.schema, k)
+            plan = self._default(search, k)
         both = sides(search, named(budget, plan))
         resolved = None if budget is None else Budget.resolve(budget, *both)
         if candidates is not None:
             candidates = integer("candidates", candidates, least=k)
         elif default and plan is None and self._coarse is not None:
             candidates = default_candidates(k)
-        levels, coarse = search.snapshot.levels, self._coarse
-        chosen = chosen_plan(plan, resolved, candidates, levels, coarse=coarse is not None)
-        steps = chosen.steps(*both, k, None if coarse is None else levels.stop(0), search.schema.early)
-        if chosen.coarse is not None and coarse is not None:
-            _check_settings(chosen, coarse)
+        coarse = self._coarse
+        chosen = chosen_plan(plan, resolved, candidates, search.snapshot.levels, coarse=coarse is not None)
+        steps = self._numbers(search, chosen, both, k)
         counted = steps if coarse is None or coarse.scans else [step for step in steps if step.coarse is None]
         self._warn_if_truncated(search, min(step.budget.r_c for step in counted))
         return chosen, steps
+
+    def _numbers(self, search: executor.Search, plan: Plan, both: tuple[int, int], k: int) -> tuple[Step, ...]:
+        """The stages of ``plan`` as numbers. Raises PlanError: it does not fit ``search``."""
+        coarse = None if self._coarse is None else search.snapshot.levels.stop(0)
+        steps = plan.steps(*both, k, coarse, search.schema.early)
+        if plan.coarse is not None and self._coarse is not None:
+            for name, value in plan.coarse.settings.items():
+                if what := self._coarse.wrong_parameter(name, value):
+                    raise PlanError(f"plan {plan}: {self._coarse.text}: {what}")
+        return steps
+
+    def _default(self, search: executor.Search, k: int) -> Plan | None:
+        """The index's default plan where it fits: a search that names no plan can't be blamed for one."""
+        if (text := search.schema.default_plan) is None:
+            return None
+        try:
+            plan = Plan.parse(text)
+            self._numbers(search, plan, sides(search, plan.reach), k)
+        except PlanError:
+            return None
+        return plan
 
     def _warn_if_truncated(self, search: executor.Search, r_c: int) -> None:
         if r_c < search.snapshot.levels.tokens and search.schema.nested is False and not self._warned:
@@ -98,7 +119,7 @@ class Searches:
             warnings.warn(
                 "this index was told that its vectors are not nested, so a budget that truncates documents drops tokens at "
                 "random; order them with metaindex.nest first",
-                stacklevel=4,
+                stacklevel=_level_outside(),
             )
 
     def why_not(self, query: Any, id: Any, budget: Any, candidates: Any, plan: Any, k: int, filter: Any, scorer: str) -> WhyNot:
@@ -132,23 +153,21 @@ class Searches:
     def check_default(self, plan: Plan) -> None:
         """Raises PlanError: no search of this index could run ``plan``."""
         search = self.prepare_empty(1, self._store.schema.query_tokens or max(1, plan.reach.r_q), None, None, "auto")
-        coarse = None if self._coarse is None else search.snapshot.levels.stop(0)
-        plan.steps(*sides(search, plan.reach), 1, coarse, self._store.schema.early)
-        if plan.coarse is not None and self._coarse is not None:
-            _check_settings(plan, self._coarse)
+        if plan.coarse is not None and plan.coarse.settings and self._coarse is not None and self._store.schema.dim is None:
+            raise PlanError(
+                f"plan {plan}: which parameters {self._coarse.text} takes is known once there are documents, or with "
+                f"MetaIndex(dim=...); set it then"
+            )
+        self._numbers(search, plan, sides(search, plan.reach), 1)
 
 
-def default_plan(schema: Schema, k: int) -> Plan | None:
-    """The index's default plan, where its stages keep enough documents for ``k`` hits."""
-    plan = None if schema.default_plan is None else Plan.parse(schema.default_plan)
-    return plan if plan is not None and plan.most_hits >= k else None
-
-
-def _check_settings(plan: Plan, coarse: CoarseStage) -> None:
-    assert plan.coarse is not None
-    for name, value in plan.coarse.settings.items():
-        if what := coarse.wrong_parameter(name, value):
-            raise PlanError(f"plan {plan}: {coarse.text}: {what}")
+def _level_outside() -> int:
+    """The ``stacklevel`` of a caller's warning at which metaindex was called: not all calls are as deep."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "metaindex":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def named(budget: Any, plan: Plan | None) -> Budget:

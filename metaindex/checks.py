@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import os
 from typing import Any
@@ -26,6 +27,11 @@ def integer(name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
     if number > most:
         raise ValueError(f"{name}: expected at most {most}, got {number}")
     return number
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a real number, of Python or numpy; ``True`` and ``False`` are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def ignores(missing: str) -> bool:

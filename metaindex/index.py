@@ -134,6 +134,7 @@ class MetaIndex:
         threads, limit = options.threads(num_threads), options.memory_limit("memory_limit", memory_limit)
         encode = partial(compiled.encode, num_threads=threads)
         self._serve(Store.create(schema, path, encode=encode, memory_limit=limit), threads, residency)
+        self._nested_given = nested is not None
 
     @classmethod
     def open(
@@ -173,6 +174,8 @@ class MetaIndex:
 
     def _serve(self, store: Store, threads: int, residency: Residency, *, trusted: bool = False) -> None:
         self._store, self._residency = store, residency
+        # Of an index that is opened, and has an encoder, nobody knows any more who said that its vectors are nested.
+        self._nested_given = store.schema.nested is not None and store.schema.encoder is None
         self._scorers = built_in_scorers(residency)
         self._threads = threads
         kind = store.schema.coarse
@@ -207,18 +210,24 @@ class MetaIndex:
             TypeError: not floats; ids neither integers nor text, or not of the index's kind.
             NonFiniteError: NaN, infinity, or a number that overflows the codec.
             DuplicateIdError: an id is given twice or taken.
+            ValueError: these are the first documents, and FAISS can't make the coarse stage for vectors of their d.
         """
-        with self._store.transaction() as transaction:
-            added = ingest(transaction, doc_vectors, ids, metadata)
-        self._keep_up()
-        return added
+        return self._write(doc_vectors, ids, metadata)
 
     def upsert(self, doc_vectors: Any, ids: Iterable[Any], metadata: Iterable[dict[str, Any] | None] | None = None) -> NDArray:
         """``add``, in place of the documents whose ids are taken; what is replaced moves to the end of the order of adding."""
+        return self._write(doc_vectors, ids, metadata, replacing=True)
+
+    def _write(self, vectors: Any, ids: Any, metadata: Any, *, replacing: bool = False, encoder: Any = None) -> NDArray:
+        """Add documents, in place of those whose ids are taken or not, and say in the same commit which encoder made them."""
         with self._store.transaction() as transaction:
-            chosen = door.ids(ids, kind=transaction.schema.id_kind)
-            transaction.remove(transaction.known(np.unique(chosen)))
-            added = ingest(transaction, doc_vectors, chosen, metadata)
+            if encoder is not None:
+                transaction.set_schema(self._told(transaction.schema, encoder))
+            if replacing:
+                ids = door.ids(ids, kind=transaction.schema.id_kind)
+                transaction.remove(transaction.known(np.unique(ids)))
+            check_dim = None if self._coarse is None else self._coarse.check_dim
+            added = ingest(transaction, vectors, ids, metadata, check_dim)
         self._keep_up()
         return added
 
@@ -283,8 +292,8 @@ class MetaIndex:
             queries: one query [R, d], a batch [B, R, d], or a list of [r_i, d].
             k: hits per query; where there are fewer, the rest is -inf and -1 (``None`` for text ids).
             budget: ``(r_q, r_c)``, or one number for both sides, cut to each. What has fewer tokens than the budget uses all it
-                has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one whose stages keep
-                at least ``k`` documents; else everything is compared, or what the coarse stage proposes.
+                has. Without budget, candidates and plan the index's ``default_plan`` runs, where it has one that fits the
+                queries and ``k``; else everything is compared, or what the coarse stage proposes.
             candidates: let the coarse stage, or without one a scan of level 0, propose so many documents, and rank those at the
                 budget. In an index with a coarse stage it is max(1000, 20 k) where neither this nor a plan is given.
             filter: which documents to search among; applied before scoring. Ids; a boolean mask with one entry for each
@@ -377,7 +386,7 @@ class MetaIndex:
         qrels: Sequence[Mapping[Any, float]] | None = None,
         budget: int | tuple[int, int] | None = None,
         plans: Iterable[Plan | str] | None = None,
-        coarse: Iterable[Coarse] | None = None,
+        coarse: Iterable[Coarse | str] | None = None,
         filter: Any = None,
         batch: int = 32,
         seconds: float = 300.0,
@@ -458,8 +467,9 @@ class MetaIndex:
             )
 
     def set_encoder(self, encoder: Any) -> None:
-        """Store which encoder makes this index's vectors, in one commit, and whether they are nested, where the encoder knows
-        and the index does not. Of documents that stand without an encoder your word is taken. ``None`` takes it away.
+        """Store which encoder makes this index's vectors, in one commit, and whether they are nested, unless the index was made
+        with ``nested=``: while it is empty the last encoder's word counts, later the first one's that knew. Of documents that
+        stand without an encoder your word is taken. ``None`` takes it away.
 
         Args:
             encoder: an encoder with a ``fingerprint``, or a fingerprint: 1 to 256 letters, digits and ``_ . : -``.
@@ -468,13 +478,22 @@ class MetaIndex:
             EncoderMismatchError: the index has documents of another encoder. ReadOnlyError: it was opened for reading.
             ValueError: the fingerprint has other characters.
         """
+        with self._store.transaction() as transaction:
+            transaction.set_schema(self._told(transaction.schema, encoder))
+
+    def _told(self, schema: Schema, encoder: Any) -> Schema:
+        """``schema`` with what ``encoder`` says of itself. Raises EncoderMismatchError."""
         if encoder is not None:
             self.check_encoder(encoder)
-        with self._store.transaction() as transaction:
-            schema = replace(transaction.schema, encoder=getattr(encoder, "fingerprint", encoder))
-            if schema.nested is None:
-                schema = replace(schema, nested=getattr(encoder, "nested", None))
-            transaction.set_schema(schema)
+        fingerprint, nested = getattr(encoder, "fingerprint", encoder), getattr(encoder, "nested", None)
+        if schema.nested is None or (encoder is not None and fingerprint != schema.encoder and self._takes_nested):
+            schema = replace(schema, nested=nested)
+        return replace(schema, encoder=fingerprint)
+
+    @property
+    def _takes_nested(self) -> bool:
+        """Whether a new encoder decides anew if vectors are nested: there are none yet, and only encoders said so before."""
+        return not len(self) and not self._nested_given
 
     def explain(self, query: Any, id: Any, budget: int | tuple[int, int] | None = None) -> Explanation:
         """Why the document ``id`` scores what it does for one query [R, d]: the document token that each query token chose,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -17,8 +18,11 @@ from metaindex.storage.store import Transaction
 _END = object()
 
 
-def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> NDArray:
-    """Add ``vectors`` with ``ids`` and ``metadata``, see ``MetaIndex.add``, and return the ids."""
+def ingest(
+    transaction: Transaction, vectors: Any, ids: Any, metadata: Any, check_dim: Callable[[int], None] | None = None
+) -> NDArray:
+    """Add ``vectors`` with ``ids`` and ``metadata``, see ``MetaIndex.add``, and return the ids. ``check_dim`` is told the d of
+    the first ones, where the index had none, and may raise."""
     kind = transaction.schema.id_kind
     given = None if ids is None else door.ids(ids, kind=kind)
     names: set[str] = set()
@@ -38,6 +42,8 @@ def ingest(transaction: Transaction, vectors: Any, ids: Any, metadata: Any) -> N
             raise ShapeError(
                 f"metadata: expected one for each document, got {count - size + len(described)} for {count} or more"
             )
+        if transaction.schema.dim is None and check_dim is not None:
+            check_dim(batch.values.shape[2])
         transaction.set_schema(_grown(transaction.schema, batch, chosen))
         transaction.add(batch.values, batch.lengths, chosen, described, names)
         added.append(chosen)

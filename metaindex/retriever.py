@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -128,7 +128,7 @@ class Retriever:
             TypeError, ValueError, ShapeError: an input, an id or metadata does not fit, or metadata has another value under
             "text" or "image".
         """
-        return self._write(self.index.add, inputs, ids, metadata, batch_size)
+        return self._write(inputs, ids, metadata, batch_size)
 
     def upsert(
         self,
@@ -139,7 +139,7 @@ class Retriever:
         batch_size: int = 256,
     ) -> NDArray:
         """``add``, in place of the documents whose ids are taken."""
-        return self._write(self.index.upsert, inputs, ids, metadata, batch_size)
+        return self._write(inputs, ids, metadata, batch_size, replacing=True)
 
     def search(
         self,
@@ -182,18 +182,19 @@ class Retriever:
 
     def _write(
         self,
-        write: Callable[..., NDArray],
         inputs: Iterable[Any],
         ids: Iterable[Any] | None,
         metadata: Iterable[Mapping[str, Any] | None] | None,
         batch_size: int,
+        *,
+        replacing: bool = False,
     ) -> NDArray:
         if isinstance(inputs, (str, Path, Mapping)) or is_image(inputs):
             raise TypeError(f"inputs: expected a list, got one {type(inputs).__name__}; wrap it in a list")
         size, kept = integer("batch_size", batch_size), deque[dict[str, Any]]()
-        if self.index.encoder != self.encoder.fingerprint:
-            self.index.set_encoder(self.encoder)
-        return write(self._encoded(inputs, metadata, size, kept), ids=ids, metadata=_drained(kept))
+        self.index.check_encoder(self.encoder)  # before anything is encoded
+        encoded = self._encoded(inputs, metadata, size, kept)
+        return self.index._write(encoded, ids, _drained(kept), replacing=replacing, encoder=self.encoder)
 
     def _encoded(
         self,

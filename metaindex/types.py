@@ -36,11 +36,9 @@ class Budget(NamedTuple):
             if len(budget) != 2:
                 raise ValueError(f"budget: expected a pair (r_q, r_c) or one number, got {len(budget)} members")
             r_q, r_c = (integer(f"budget {side}", number, least=0) for side, number in zip(("r_q", "r_c"), budget))
-            if not (1 <= r_q <= query_tokens and 1 <= r_c <= doc_tokens):
-                raise ValueError(
-                    f"budget: expected r_q in 1..{query_tokens} and r_c in 1..{doc_tokens}, got ({r_q}, {r_c}); "
-                    f"one number is cut to both sides"
-                )
+            sides = (("r_q", r_q, query_tokens), ("r_c", r_c, doc_tokens))
+            if wrong := [f"{side} in 1..{tokens}" for side, number, tokens in sides if not 1 <= number <= tokens]:
+                raise ValueError(f"budget: expected {' and '.join(wrong)}, got ({r_q}, {r_c}); one number is cut to both sides")
             return cls(r_q, r_c)
         number = integer("budget", budget)
         return cls(min(number, query_tokens), min(number, doc_tokens))

@@ -8,7 +8,7 @@ signs differ least, for MaxSim finds every query token a partner. Several indepe
 chance out.
 
 One thing is done otherwise here: an average is scaled to the mean norm of its tokens. Averaging shortens, the more so the less
-alike the tokens of a cell are, while the maximum that it stands for does not shrink; docs/decisions/0011 has the numbers.
+alike the tokens of a cell are, while the maximum that it stands for does not shrink; docs/decisions/0013 has the numbers.
 
 That makes ``repetitions * 2**bits * d`` numbers. Two random projections, which keep inner products right on average, bring
 them down: an ``inner`` one of every token, and a last one of the whole to ``dim`` numbers, a count sketch: each number goes,

@@ -16,6 +16,7 @@ from metaindex.coarse.library import load
 POINTS_PER_CENTROID = 39  # FAISS warns of fewer
 _CODEBOOK = 256
 _MOST_SIZE = 1 << 20
+_LINKS = (2, 1024)  # of a document in a graph: with fewer FAISS ends the process, with more they outweigh any vector
 _AT_LEAST_1 = ("nprobe", "efSearch", "k_factor")  # what FAISS fails on otherwise
 _TRIAL = 64
 _PARAMETERS = (
@@ -49,6 +50,7 @@ def new(factory: str, size: int) -> Any:
         index = faiss.index_factory(size, factory, faiss.METRIC_INNER_PRODUCT)
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise ValueError(f"coarse: {factory!r} compares by distance; an index by inner product is needed")
+        _check_links(index, factory)
         if index.is_trained:
             _try(faiss.index_factory(size, factory, faiss.METRIC_INNER_PRODUCT), size)
     except RuntimeError as error:
@@ -63,6 +65,15 @@ def new(factory: str, size: int) -> Any:
 def reason(error: RuntimeError) -> str:
     """What FAISS says, without where in its sources it says so."""
     return str(error).rpartition("Error: ")[2].rpartition("failed: ")[2]
+
+
+def _check_links(index: Any, factory: str) -> None:
+    least, most = _LINKS
+    for hnsw in (each.hnsw for each in _nest(index) if hasattr(each, "hnsw")):
+        # The lowest layer has twice as many links as are asked for; for a single one FAISS makes no layer at all.
+        links = hnsw.nb_neighbors(0) // 2 if hnsw.cum_nneighbor_per_level.size() > 1 else 0
+        if not least <= links <= most:
+            raise ValueError(f"coarse: expected HNSW{least} to HNSW{most}, got {factory!r}; HNSW32 is usual")
 
 
 def _try(index: Any, size: int) -> None:

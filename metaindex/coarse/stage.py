@@ -14,7 +14,7 @@ from metaindex.coarse import gpu, kinds, library, spec, upkeep
 from metaindex.coarse.filled import Filled, Places
 from metaindex.coarse.keeper import Keeper
 from metaindex.coarse.vectors import Vectors
-from metaindex.errors import BackendError
+from metaindex.errors import BackendError, MissingDependencyError
 from metaindex.storage.snapshot import Snapshot
 from metaindex.storage.store import Store
 
@@ -161,6 +161,17 @@ class CoarseStage:
             return self._copied[1]
 
     # upkeep
+
+    def check_dim(self, dim: int) -> None:
+        """Raises ValueError where FAISS can't make this kind of index for tokens of ``dim`` numbers. Without FAISS, and of what
+        only a later version knows, nobody can say."""
+        if self._unknown:
+            return
+        try:
+            library.load()
+        except MissingDependencyError:
+            return
+        kinds.new(self._spec.factory, self._spec.size(dim))
 
     def keep_up(self) -> None:
         """After a commit: see to it that the coarse index knows what it brought. Never raises for what goes wrong in here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from metaindex.encoders.inputs import Content, contents
 from metaindex.errors import ShapeError
 from metaindex.nesting import nest as nested_order
 
+_PLAIN = (str, int, float, type(None))
 Encode = Callable[[list[Content]], Any]
 
 
@@ -70,9 +71,10 @@ def as_encoder(
 
     Args:
         name: what the encoder is to be told by, instead of its weights. Of a function no more is known otherwise than
-            its name in the code.
+            its name in the code; of a functools.partial what is bound to it too, texts and numbers only.
         nested: whether every prefix of a document's vectors is an embedding of its own, where you know it.
         nest: put so many vectors of each document into the order of ``metaindex.nest``, so that budgets work without training.
+            It is part of the fingerprint.
         batch_size: inputs in one forward pass, where the model does not batch by itself.
 
     Raises:
@@ -85,8 +87,9 @@ def as_encoder(
         found, known = (_items(model.encode_query), _items(model.encode_document)), model.nested
     else:
         found, known = _functions(model, processor, size)
-    identified = partial(_fingerprint, model) if name is None else partial(identity.of_settings, name, {})
-    return AdaptedEncoder(*found, identified, known if nested is None else nested, kept)
+    if name is None:
+        _check_told(model)
+    return AdaptedEncoder(*found, partial(_identified, model, name, kept), known if nested is None else nested, kept)
 
 
 def _functions(model: Any, processor: Any, batch_size: int) -> tuple[tuple[Encode, Encode], bool | None]:
@@ -219,7 +222,10 @@ def _inference(model: Any) -> Iterator[None]:
 def _vectors(encode: Encode, inputs: list[Content]) -> list[NDArray[np.float32]]:
     if not inputs:
         return []
-    found = [_array(vectors) for vectors in encode(inputs)]
+    encoded = encode(inputs)
+    if not isinstance(encoded, Iterable):
+        raise TypeError(f"model: expected the vectors of {len(inputs)} inputs, got {type(encoded).__name__}")
+    found = [_array(vectors) for vectors in encoded]
     if len(found) != len(inputs):
         raise ShapeError(f"model: expected the vectors of {len(inputs)} inputs, got {len(found)}")
     for place, vectors in enumerate(found):
@@ -239,6 +245,23 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(norms, np.float32(1e-12)), dtype=np.float32)
 
 
+def _identified(model: Any, name: str | None, nest: int | None) -> str:
+    found = _fingerprint(model) if name is None else identity.of_settings(name, {})
+    return found if nest is None else identity.of_settings(found.partition(":")[0], {"of": found, "nest": nest})
+
+
+def _check_told(model: Any) -> None:
+    """A partial function is told by what is bound to it as well, where that can be read."""
+    for each in model if isinstance(model, (tuple, list)) else (model,):
+        if isinstance(each, partial):
+            _check_told(each.func)
+            if not all(isinstance(bound, _PLAIN) for bound in (*each.args, *each.keywords.values())):
+                raise TypeError(
+                    "model: expected functools.partial with texts and numbers bound to it, by which encoders are told apart; "
+                    "say with name= what it is"
+                )
+
+
 def _fingerprint(model: Any) -> str:
     if isinstance(model, Encoder) and isinstance(model.fingerprint, str):
         return model.fingerprint
@@ -248,5 +271,8 @@ def _fingerprint(model: Any) -> str:
     if hasattr(model, "state_dict"):
         settings = {name: getattr(model, name, None) for name in ("prompts", "similarity_fn_name", "default_prompt_name")}
         return identity.of_module(type(model).__name__, model, settings)
+    if isinstance(model, partial):
+        bound = {"of": _fingerprint(model.func), "args": model.args, "keywords": model.keywords}
+        return identity.of_settings("partial", bound)
     named = model if hasattr(model, "__qualname__") else type(model)
     return identity.of_settings(named.__qualname__, {"module": named.__module__})

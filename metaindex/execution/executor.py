@@ -208,6 +208,7 @@ class _Ran:
     why: str
     seconds: Callable[[], float]
     predicted: float | None
+    topped_up: int = 0
 
     @property
     def stats(self) -> StageStats:
@@ -222,6 +223,7 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
     scores, rows = np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
     first = search.sources if candidates is None else candidates
     batches: list[list[StageStats]] = []
+    topped_up = 0
     if search.available and (first is None or first.size):
         widest = max(step.keep for step in steps) if proposer is None else proposer.width(search)
         for batch in batches_of(search, widest):
@@ -236,7 +238,8 @@ def run(search: Search, steps: Sequence[Step], k: int, candidates: NDArray[np.in
             kept, best = to_host(ran[-1].scores), to_host(ran[-1].rows)
             scores[batch, : kept.shape[1]], rows[batch, : best.shape[1]] = kept, best
             batches.append([each.stats for each in ran])
-    return Found(scores, rows, tuple(steps), tuple(map(_total, zip(*batches))))
+            topped_up += ran[0].topped_up
+    return Found(scores, rows, tuple(steps), _totals(batches, topped_up))
 
 
 def alone(search: Search, step: Step, candidates: NDArray[np.int64] | None = None, needed: int = 0) -> Found:
@@ -302,14 +305,15 @@ def _proposed(search: Search, step: Step, needed: int) -> Found | None:
     for each in ran:  # queries that were helped make their batch wider
         rows[start : start + len(each.rows), : each.rows.shape[1]] = each.rows
         start += len(each.rows)
-    return Found(np.full(rows.shape, -np.inf, np.float32), rows, (step,), (_total([each.stats for each in ran]),))
+    stats = _totals([[each.stats] for each in ran], sum(each.topped_up for each in ran))
+    return Found(np.full(rows.shape, -np.inf, np.float32), rows, (step,), stats)
 
 
 def _run_coarse(search: Search, step: Step, proposer: proposing.Proposer) -> _Ran:
     begun = time.perf_counter()
-    rows = proposer.rows(search)
+    rows, cost, topped_up = proposer.proposed(search)
     seconds = time.perf_counter() - begun
-    return _Ran(None, rows, step, proposer.cost(search), proposing.SCORER, proposer.why, partial(float, seconds), None)
+    return _Ran(None, rows, step, cost, proposing.SCORER, proposer.why, partial(float, seconds), None, topped_up)
 
 
 def _run_step(search: Search, step: Step, candidates: Any) -> _Ran:
@@ -349,6 +353,15 @@ def _part(search: Search, batch: slice) -> Search:
     if batch.start == 0 and batch.stop >= len(search.queries):
         return search  # with what it has worked out about its filter
     return replace(search, queries=search.queries[batch])
+
+
+def _totals(batches: Sequence[Sequence[StageStats]], topped_up: int) -> tuple[StageStats, ...]:
+    """Every stage over all batches of a search, in whose first a scan helped out so many queries."""
+    stages = list(map(_total, zip(*batches)))
+    if topped_up:
+        queries = "1 query" if topped_up == 1 else f"{topped_up:,} queries"
+        stages[0] = replace(stages[0], why=f"{stages[0].why}; {queries} topped up by a scan")
+    return tuple(stages)
 
 
 def _total(stages: Sequence[StageStats]) -> StageStats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from metaindex.execution.executor import Search
 
 SCORER = "faiss"
+
+
+class Proposed(NamedTuple):
+    """The candidates int64 [B, C] of a batch, each once, -1 where a query has fewer: the first ``keep`` of FAISS, what a scan
+    topped up last. ``cost`` counts that scan, for ``topped_up`` queries."""
+
+    rows: NDArray[np.int64]
+    cost: StageCost
+    topped_up: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +56,14 @@ class Proposer:
         return self.keep if self.by_first_token else self.keep + len(self.ready.unseen)
 
     def cost(self, search: Search) -> StageCost:
-        """What FAISS compares on average, and the documents that it does not have."""
+        """What FAISS compares on average, and the documents that it does not have; without what ``proposed`` tops up."""
         rows, nbytes = self.ready.work(len(search.queries), self.keep, self.source.settings)
         flop = 2 * rows * self.ready.vectors.size
         if not self.by_first_token or not len(unseen := self.unseen(search)):
             return StageCost(rows, nbytes, flop)
-        beside = search.cost(self.budget, unseen[None, :])
-        return StageCost(rows + beside.rows, nbytes + beside.nbytes, flop + beside.flop)
+        return StageCost(rows, nbytes, flop) + search.cost(self.budget, unseen[None, :])
 
-    def rows(self, search: Search) -> NDArray[np.int64]:
-        """The candidates int64 [B, C] of a batch, -1 where a query has fewer."""
+    def proposed(self, search: Search) -> Proposed:
         tokens, lengths = self._asked(search)
         allowed = None if search.kept is None else search.allowed
         found = self.ready.candidates(tokens, lengths, self.keep, allowed, self.source.settings, search.num_threads)
@@ -84,17 +91,19 @@ class Proposer:
         best = _best(search, self.budget, unseen[None, :], min(self.keep, len(unseen)))
         return _best(search, self.budget, np.concatenate([found, best], axis=1), self.keep)
 
-    def _topped_up(self, search: Search, found: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _topped_up(self, search: Search, found: NDArray[np.int64]) -> Proposed:
         """Lists that few allowed documents are in, and graphs that few of them are reached in, may yield less than an answer
         takes: such queries get the best of a scan of level 0 as well."""
+        cost = self.cost(search)
         starved = np.flatnonzero((found >= 0).sum(axis=1) < min(self.needed, search.available))
         if not len(starved):
-            return found
+            return Proposed(found, cost, 0)
         part = replace(search, queries=search.queries[starved])
         best = _best(part, self.budget, search.sources, min(self.keep, search.available))
         more = np.full((len(found), best.shape[1]), -1)
-        more[starved] = best
-        return np.concatenate([found, more], axis=1)
+        for query, rows in zip(starved, best):
+            more[query] = np.where(np.isin(rows, found[query]), -1, rows)
+        return Proposed(np.concatenate([found, more], axis=1), cost + part.cost(self.budget, search.sources), len(starved))
 
 
 def settled(search: Search, steps: Sequence[Step], k: int) -> tuple[list[Step], Proposer | None, str]:

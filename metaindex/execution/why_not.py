@@ -21,10 +21,10 @@ Verdict = Literal["found", "lost", "filtered", "removed", "unknown"]
 class Standing:
     """Where a document stood in one stage: ``rank``, from 1, of the ``compared`` documents, of which the stage keeps ``keep``.
 
-    ``last_kept`` is the score of the last one kept. Of equal scores the document that was added first comes first, so a
-    document may be lost by a margin of 0. A coarse stage does not rank what it does not propose: there ``rank`` is ``None`` for
-    a document that was lost, and scores are inner products of the vectors it goes by. A margin above 0 then says that the
-    index passed it over, which a larger nprobe or efSearch may mend.
+    ``last_kept`` is the score of the last one kept; of a coarse stage the least that its index proposed by itself. Of equal
+    scores the document that was added first comes first, so a document may be lost by a margin of 0. A coarse stage does not
+    rank what it does not propose: there ``rank`` is ``None`` for a document that was lost, and scores are inner products of the
+    vectors it goes by. A margin above 0 then says that the index passed it over, which a larger nprobe or efSearch may mend.
     """
 
     stage: str
@@ -59,7 +59,8 @@ class WhyNot:
     ``removed_by``; "unknown", no document of this id was ever added, or what a compaction dropped since.
     ``plan``: the stages that ran, as text. ``stages``: where it stood in each, up to the one that lost it.
     ``exact``: where it stands when all documents that the filter lets through (all there are, where it is filtered) are ranked
-    at the last stage's budget; ``None`` for one that is not there.
+    at the last stage's budget; ``None`` for one that is not there. ``instead``: why a scan, or nothing, stood in for the coarse
+    stage of the plan, if it did.
     """
 
     id: Any
@@ -69,6 +70,7 @@ class WhyNot:
     stages: tuple[Standing, ...] = ()
     exact: Standing | None = None
     removed_by: int | None = None
+    instead: str = ""
 
     @property
     def rank(self) -> int | None:
@@ -82,6 +84,7 @@ class WhyNot:
 
     def __str__(self) -> str:
         lines = [f"document {self.id!r} {self._verdict()}"]
+        lines += [f"  {self.instead}"] if self.instead else []
         lines += [f"  {standing}" for standing in self.stages]
         if self.exact is not None and self.exact.rank is not None:
             told = "" if self.exact.kept else f"; an exact search does not find it among {self.k} either"
@@ -110,7 +113,7 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
     if search.kept is not None and not np.isin(row, search.kept):
         everything = replace(search, kept=None)
         return WhyNot(id_, "filtered", k, _text(steps), exact=_exact(everything, steps[-1].budget, k, row))
-    steps, proposer, _ = proposing.settled(search, executor.useful(steps, search.available), k)
+    steps, proposer, instead = proposing.settled(search, executor.useful(steps, search.available), k)
     stages: list[Standing] = []
     candidates: NDArray[np.int64] | None = None
     if proposer is not None:
@@ -123,14 +126,18 @@ def why_not(search: Search, steps: Sequence[Step], k: int, id_: Any, row: int) -
             break
     verdict: Verdict = "found" if stages[-1].kept else "lost"
     exact = stages[0] if len(steps) == 1 else _exact(search, steps[-1].budget, k, row)
-    return WhyNot(id_, verdict, k, _text(steps), tuple(stages), replace(exact, stage=str(steps[-1].budget)))
+    exact = replace(exact, stage=str(steps[-1].budget))
+    return WhyNot(id_, verdict, k, _text(steps), tuple(stages), exact, instead=instead)
 
 
 def _proposed(search: Search, step: Step, proposer: proposing.Proposer, k: int, row: int) -> tuple[Standing, NDArray[np.int64]]:
-    """Where ``row`` stands among what a coarse stage proposes, and all of that [1, C]."""
-    rows = executor.alone(search, step, needed=k).rows
-    rows = rows[rows >= 0]
-    score, last_kept = proposer.scores(search, np.array([row, rows[-1]])).tolist()
+    """Where ``row`` stands among what a coarse stage proposes, and all of that [1, C]. What it is held against is the worst
+    that FAISS proposes by itself: a scan that tops up brings worse ones."""
+    found = executor.alone(search, step, needed=k).rows[0]
+    rows, own = found[found >= 0], found[: step.keep]
+    own = own[own >= 0]
+    score, *others = proposer.scores(search, np.array([row, *(own if len(own) else rows)])).tolist()
+    last_kept = min(others)
     (places,) = np.nonzero(rows == row)
     rank = int(places[0]) + 1 if len(places) else None
     return Standing(str(step), score, rank, search.available, len(rows), last_kept), rows[None, :]

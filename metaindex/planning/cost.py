@@ -26,6 +26,9 @@ class StageCost:
     nbytes: int
     flop: int
 
+    def __add__(self, other: StageCost) -> StageCost:
+        return StageCost(self.rows + other.rows, self.nbytes + other.nbytes, self.flop + other.flop)
+
 
 def scan_cost(rows: int, tokens: int, nbytes: int, queries: int, budget: Budget, dim: int) -> StageCost:
     """All ``rows`` documents, whose ``tokens`` tokens below r_c take ``nbytes`` between them, against ``queries`` queries."""

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metaindex.checks import integer
 from metaindex.errors import PlanError
 from metaindex.types import Budget
 
+_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 GRAMMAR = (
     "stages from left to right, each (r_q,r_c)>keep with * for all tokens of a side, the last without >keep; the first may be "
     "coarse>keep or coarse(name=number)>keep, and (r_q,r_c):int8>keep reads an early copy in int8"
@@ -50,9 +51,27 @@ class Coarse:
     parameters: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        names = [name for name, _ in self.parameters]
+        if not isinstance(self.parameters, (tuple, list)) or not all(
+            isinstance(each, (tuple, list)) and len(each) == 2 and isinstance(each[0], str) and _NAME.fullmatch(each[0])
+            for each in self.parameters
+        ):
+            raise TypeError(f"coarse: expected pairs of name and number, such as (('nprobe', 16),), got {self.parameters!r}")
+        try:
+            listed = tuple((name, integer(f"coarse {name}", number, least=0)) for name, number in self.parameters)
+        except ValueError as error:
+            raise PlanError(f"plan: {error}") from None
+        object.__setattr__(self, "parameters", listed)
+        names = [name for name, _ in listed]
         if len(set(names)) < len(names):
             raise PlanError(f"plan: {self} names a parameter twice")
+
+    @classmethod
+    def parse(cls, text: str) -> Coarse:
+        """The coarse stage that ``text``, such as ``coarse(nprobe=16)``, describes. Raises PlanError."""
+        match _stages(text):
+            case [Stage(Coarse() as source, None)]:
+                return source
+        raise PlanError(f"plan: expected a coarse stage such as coarse(nprobe=16), got {text!r}")
 
     @property
     def r_q(self) -> int | None:
@@ -76,6 +95,8 @@ class Stage:
     keep: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, (Exact, Coarse)):
+            raise TypeError(f"stage: expected Exact or Coarse, got {self.source!r}; Plan.parse takes text")
         if self.keep is not None:
             integer("keep", self.keep)
 
@@ -119,7 +140,11 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def __init__(self, stages: Iterable[Stage]) -> None:
-        object.__setattr__(self, "stages", tuple(stages))
+        given: Any = stages
+        listed = None if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+        if listed is None or not all(isinstance(each, Stage) for each in listed):
+            raise TypeError(f"plan: expected stages, got {given if listed is None else listed!r}; Plan.parse takes text")
+        object.__setattr__(self, "stages", listed)
         self._check()
 
     def _check(self) -> None:
@@ -166,7 +191,8 @@ class Plan:
     def reach(self) -> Budget:
         """The largest number of tokens of each side that a stage names; 0 where all stages say ``*``."""
         exact = [stage.source for stage in self.stages if isinstance(stage.source, Exact)]
-        return Budget(max(source.r_q or 0 for source in exact), max(source.r_c or 0 for source in exact))
+        asked = 0 if self.coarse is None else self.coarse.r_q or 0
+        return Budget(max(asked, *(source.r_q or 0 for source in exact)), max(source.r_c or 0 for source in exact))
 
     @property
     def most_hits(self) -> float:
@@ -197,10 +223,9 @@ class Plan:
                 continue
             budget = Budget(stage.source.r_q or query_tokens, stage.source.r_c or doc_tokens)
             if budget.r_q > query_tokens or budget.r_c > doc_tokens:
-                raise PlanError(
-                    f"plan {self}: {stage.source} asks for more than the {query_tokens} query and {doc_tokens} document "
-                    f"tokens there are; * stands for all"
-                )
+                sides = ((budget.r_q, query_tokens, "query"), (budget.r_c, doc_tokens, "document"))
+                there = " and ".join(f"{tokens} {side}" for asked, tokens, side in sides if asked > tokens)
+                raise PlanError(f"plan {self}: {stage.source} asks for more than the {there} tokens there are; * is all")
             if stage.keep is not None and stage.keep < k:
                 raise PlanError(f"plan {self}: a stage keeps {stage.keep}, fewer than k = {k}")
             if stage.source.early not in (None, early):

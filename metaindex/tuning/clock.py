@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from metaindex.checks import is_number
+
 Progress = Callable[[float, str], None]
 """Told the share that is done, 0 to 1, and what comes next."""
 
@@ -13,9 +15,9 @@ class Clock:
     """Counts ``limit`` seconds from when it is made. Raises ValueError where that is no time."""
 
     def __init__(self, limit: float, progress: Progress | None = None) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
+        if not is_number(limit) or not limit > 0:
             raise ValueError(f"seconds: expected a number above 0, got {limit!r}")
-        self.limit, self._progress = limit, progress
+        self.limit, self._progress = float(limit), progress
         self._started = time.perf_counter()
         self._share = 0.0
 

@@ -42,7 +42,8 @@ class Tuning:
     ``plan``: the cheapest measured plan that reaches the target on the held-out queries: the exact search where ``reached`` is
     False. ``target``: the least mean ``quality``: of recall, or of nDCG, a share of what the exact search has. ``runs``: all
     plans that were measured, the cheapest first, and ``exact``: the exact search among them. ``batch``: queries per search.
-    ``queries``: how many were used for training and held out. ``stopped``: the time was up before all plans were looked at.
+    ``queries``: how many were used for training and held out. ``stopped``: the time allowed fewer
+    queries than there were, or was up before all plans were looked at.
     """
 
     plan: Plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,9 @@ def tune(searches: Searches, search: Search, budget: Budget, request: Request, c
     """The cheapest plan for the queries of ``search`` that reaches the target against the exact result at ``budget``.
 
     Raises:
-        ValueError: too few queries, no documents, not one dict of judgements for each query, a coarse stage that can't serve.
+        ValueError: too few queries, no documents, not one dict of judgements for each query, no relevant document among the
+            exact hits, a coarse stage that can't serve.
+        TypeError: judgements by ids that are not of the index's kind.
         PlanError: a plan or coarse stage that was given does not fit.
     """
     budgets = Budgets(searches, search, budget)
@@ -46,12 +48,17 @@ def tune(searches: Searches, search: Search, budget: Budget, request: Request, c
         searches.steps(search, None, None, plan, request.k)
     for source in request.coarse or ():
         budgets.step(source, request.k)
-    train, held, relevant = _split(search, budget, request, clock)
+    train, held, relevant, fewer = _split(search, budget, request, clock)
     coarse = proposers(train, request.k, most_kept(train), request.objective, request.coarse)
     clock.tell(0.02, "the exact result of training queries")
     target = wanted(train, budget, request.k)
     clock.tell(_EXACT / 2, "the exact result of held-out queries")
     held_out = HeldOut(held, budget, wanted(held, budget, request.k), request.k, relevant, request.seed)
+    if relevant is not None and not held_out.qualities(held_out.target.best)[0].any():
+        raise ValueError(
+            f"qrels: the exact search finds no relevant document of {len(relevant)} held-out queries among its {request.k} "
+            "best, which leaves no plan anything to keep; expected gains by the ids of this index, for each query in its order"
+        )
     candidates = Candidates(budgets, train, target, request, coarse)
     begun = clock.share
     searched = begun + max(_LEAST_SEARCHED, (1 - begun) / 2)
@@ -77,18 +84,20 @@ def tune(searches: Searches, search: Search, budget: Budget, request: Request, c
         queries=(len(train.queries), len(held.queries)),
         seconds=clock.seconds,
         seed=request.seed,
-        stopped=candidates.stopped,
+        stopped=candidates.stopped or fewer,
     )
 
 
 def _split(
     search: Search, budget: Budget, request: Request, clock: Clock
-) -> tuple[Search, Search, list[Mapping[Any, float]] | None]:
+) -> tuple[Search, Search, list[Mapping[Any, float]] | None, bool]:
     """Training and held-out queries, drawn by the seed, and the judgements of the latter: as many as the exact search can
-    answer in its share of the time."""
+    answer in its share of the time. Last whether that is fewer than there are to use."""
     count, qrels = len(search.queries), request.qrels
     if qrels is not None and len(qrels) != count:
         raise ValueError(f"qrels: expected {count} dicts of gains, one for each query, got {len(qrels)}")
+    if qrels is not None:
+        _check_ids(qrels, search.schema.id_kind)
     order = np.random.default_rng(request.seed).permutation(count)
     if qrels is not None:
         order = order[[any(gain > 0 for gain in qrels[at].values()) for at in order]]
@@ -101,12 +110,28 @@ def _split(
     def of(places: NDArray[np.int64]) -> Search:
         return replace(search, queries=search.queries[places])
 
+    sample, step = of(order[:FEWEST_QUERIES]), Step(budget, request.k)
+    executor.alone(sample, step)  # the first call of a process imports, and reads files that lie in no cache yet
     begun = time.perf_counter()
-    executor.alone(of(order[:FEWEST_QUERIES]), Step(budget, request.k))
+    executor.alone(sample, step)
     affordable = int(_EXACT * clock.limit * FEWEST_QUERIES / max(time.perf_counter() - begun, 1e-9))
-    used = min(len(order), _MOST_QUERIES, max(FEWEST_QUERIES, affordable))
+    usable = min(len(order), _MOST_QUERIES)
+    used = min(usable, max(FEWEST_QUERIES, affordable))
     train, held = order[: used // 2], order[used // 2 : used]
-    return of(train), of(held), None if qrels is None else [qrels[at] for at in held]
+    return of(train), of(held), None if qrels is None else [qrels[at] for at in held], used < usable
+
+
+def _check_ids(qrels: Sequence[Mapping[Any, float]], kind: str | None) -> None:
+    """An id of the other kind is no document's, so that nothing would be relevant."""
+    for place, gains in enumerate(qrels):
+        for id_ in gains:
+            given = "text" if isinstance(id_, str) else "int" if _is_integer(id_) else type(id_).__name__
+            if kind is not None and given != kind:
+                raise TypeError(f"qrels[{place}]: this index has {kind} ids, got {given} ids such as {id_!r}")
+
+
+def _is_integer(id_: Any) -> bool:
+    return isinstance(id_, (int, np.integer)) and not isinstance(id_, bool)
 
 
 def _measured(

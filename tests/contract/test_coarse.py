@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from metaindex import MetaIndex
-from metaindex.coarse import kinds, upkeep
+from metaindex.coarse import kinds, library, upkeep
 from metaindex.coarse.stage import Ready
 from metaindex.coarse.vectors import stored_tokens
-from metaindex.errors import BackendError
+from metaindex.errors import BackendError, MissingDependencyError
 from metaindex.storage.snapshot import Snapshot
 from tests.tolerances import COARSE_INNER_PRODUCT
 
@@ -232,3 +232,34 @@ def test_where_training_fails_a_search_says_so_and_does_without():
     assert found.plan.startswith("(1,1)>50")
     with pytest.raises(BackendError, match="FAISS can't build PCA32,Flat"):
         index.build_coarse()
+
+
+@pytest.mark.parametrize("kind", ["HNSW0", "HNSW1", "HNSW1,Flat", "HNSW1,SQ8", "PCA8,HNSW1", "IVF4_HNSW1,Flat", "HNSW1025"])
+def test_graphs_of_too_few_or_too_many_links_are_refused_before_faiss_builds_one(kind):
+    """FAISS ends the process where there are fewer than two: so does this test where that is not refused."""
+    with pytest.raises(ValueError, match="expected HNSW2 to HNSW1024, got"):
+        MetaIndex(DIM, coarse=kind)
+
+
+def test_graphs_of_the_fewest_links_can_be_built():
+    assert made("HNSW2").memory()["coarse"]["documents"] == DOCUMENTS
+
+
+@pytest.mark.parametrize("kind", ["PQ3", "fde(dim=10),PQ3", "HNSW1", "IVF4,PQ5x4"])
+def test_a_kind_that_the_first_documents_show_to_be_impossible_is_refused_with_them(kind, tmp_path):
+    index = MetaIndex(coarse=kind, path=tmp_path / "index")
+    for write in (index.add, index.upsert):
+        with pytest.raises(ValueError, match="coarse: "):
+            write(documents(20), ids=range(20))
+    assert len(index) == 0
+    assert index.schema.dim is None
+
+
+def test_without_faiss_documents_can_be_added(monkeypatch):
+    index = MetaIndex(coarse="PQ3")
+    monkeypatch.setattr(library, "load", _missing)
+    assert len(index.add(documents(20))) == 20
+
+
+def _missing():
+    raise MissingDependencyError("the coarse stage needs FAISS")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -145,11 +147,30 @@ def test_an_encoder_is_itself_and_can_be_nested():
     words = as_encoder(Words())
     ordered = as_encoder(words, nest=3)
     assert ordered.nested
-    assert ordered.fingerprint == words.fingerprint
+    assert len({words.fingerprint, ordered.fingerprint, as_encoder(words, nest=4).fingerprint}) == 3
+    assert as_encoder(Words(), nest=3).fingerprint == ordered.fingerprint
     for found, plain in zip(ordered.encode_document(TEXTS), words.encode_document(TEXTS)):
         np.testing.assert_array_equal(found, nest(plain, 3))
     np.testing.assert_array_equal(ordered.encode_query(TEXTS)[0], words.encode_query(TEXTS)[0])
     assert as_encoder(words, name="other").fingerprint != words.fingerprint
+
+
+def test_partial_functions_are_told_by_what_is_bound():
+    def encode(factor, texts, offset=0.0):
+        return [factor * vectors_of(text) + offset for text in texts]
+
+    models = [encode, *(partial(encode, factor) for factor in (1, 2)), partial(encode, 1, offset=0.5)]
+    assert len({as_encoder(model).fingerprint for model in models}) == 4
+    assert as_encoder(partial(encode, 1)).fingerprint == as_encoder(models[1]).fingerprint
+    for model in (partial(encode, np.ones(3)), (encode, partial(encode, [1]))):
+        with pytest.raises(TypeError, match="say with name= what it is"):
+            as_encoder(model)
+    assert as_encoder(partial(encode, np.ones(3)), name="three").fingerprint.startswith("three:")
+
+
+def test_a_model_that_returns_nothing():
+    with pytest.raises(TypeError, match="model: expected the vectors of 2 inputs, got NoneType"):
+        as_encoder(lambda texts: None).encode_query(["a", "b"])
 
 
 def test_the_model_that_comes_in_a_package():

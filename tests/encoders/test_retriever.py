@@ -191,3 +191,29 @@ def test_metadata_may_repeat_the_text(retriever):
     retriever.add(["new"], ids=["new"], metadata=[{"text": "new", "n": 1}])
     assert retriever.search("new", k=1)[0].metadata == {"n": 1}
     assert np.isfinite(retriever.search("new", k=1)[0].score)
+
+
+def test_an_add_that_fails_says_nothing_of_the_encoder(tmp_path):
+    retriever = Retriever(Words(), MetaIndex(path=tmp_path / "index"))
+    number = retriever.index._store.snapshot.number
+    for write in (retriever.add, retriever.upsert):
+        with pytest.raises(TypeError):
+            write([5], ids=["a"])
+    assert retriever.index.encoder is None
+    assert retriever.index._store.snapshot.number == number
+    assert Retriever(Words(2.0), retriever.index).index.encoder is None
+    retriever.add(["a text"])
+    assert retriever.index.encoder == retriever.encoder.fingerprint
+    assert retriever.index._store.snapshot.number == number + 1  # the encoder and the documents in one commit
+    with pytest.raises(EncoderMismatchError):
+        Retriever(Words(2.0), retriever.index)
+
+
+def test_another_encoder_is_refused_before_it_encodes():
+    index = MetaIndex()
+    other, late = Retriever(Words(), index), Pages()
+    waiting = Retriever(late, index)
+    other.add(["a text"])
+    with pytest.raises(EncoderMismatchError):
+        waiting.add(["a text"])
+    assert not late.calls

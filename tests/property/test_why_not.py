@@ -148,3 +148,44 @@ def test_where_a_coarse_stage_can_not_serve_what_stands_in_is_told():
     found = index.why_not(query, 3, "coarse>20 (*,*)", 5)
     scores = index.score(query, range(50), (1, 1))[0]
     assert found.stages[0].rank == 1 + int((scores > scores[3]).sum())
+    assert found.instead.startswith("in place of coarse: IVF8,Flat is built from")
+    assert found.instead in str(found)
+    assert not index.why_not(query, 3, "(1,1)>20 (*,*)", 5).instead
+
+
+def test_what_a_scan_tops_up_is_counted_once_and_not_held_against_a_document(monkeypatch):
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    monkeypatch.setattr(upkeep, "FEW", 8)
+    rng = np.random.default_rng(3)
+    index = MetaIndex(codec="float32", coarse="IVF16,Flat", num_threads=1)
+    index.add(rng.standard_normal((700, 4, 8), dtype=np.float32))
+    query = rng.standard_normal((2, 8), dtype=np.float32)
+    plan, k = "coarse(nprobe=1)>200 (1,2)>150 (*,*)", 100
+    result = index.search(query, k, plan=plan)
+    hits = result.ids[0].tolist()
+    assert len(set(hits)) == k
+    listed = index.search(query, 1, plan="coarse(nprobe=1)>200 (*,*)")
+    own = int(listed.stats[1].rows)  # of the one list: nothing is topped up for a single hit
+    assert k > own
+    assert "topped up" not in listed.stats[0].why
+    told, scan = result.stats[0], index.search(query, 200, budget=(2, 1)).stats[0]
+    assert told.why.endswith("; 1 query topped up by a scan")
+    assert (told.rows, told.bytes) == (listed.stats[0].rows + scan.rows, listed.stats[0].bytes + scan.bytes)
+    scores = index.score(query, range(700), (2, 1))[0]
+    scanned = set(np.argsort(-scores, kind="stable")[:200].tolist())
+    candidates = int(result.stats[1].rows)
+    assert 200 <= candidates < 200 + own  # some were proposed and scanned
+    lost = [one for one in range(700) if index.why_not(query, one, plan, k).stages[0].rank is None]
+    assert len(lost) == 700 - candidates
+    last = {index.why_not(query, one, plan, k).stages[0].last_kept for one in lost[:3]}
+    assert len(last) == 1
+    within = [one for one in range(700) if one not in lost and one not in scanned]
+    assert within, "the list holds documents that the scan does not keep"
+    assert last.pop() == pytest.approx(min(scores[one] for one in within), abs=COARSE_INNER_PRODUCT)
+    for rank, one in enumerate(hits, 1):
+        found = index.why_not(query, one, plan, k)
+        assert (found.verdict, found.rank) == ("found", rank)
+        second = found.stages[1]
+        assert second.compared == candidates
+    batch = rng.standard_normal((5, 2, 8), dtype=np.float32)
+    assert index.search(batch, k, plan=plan).stats[0].why.endswith("; 5 queries topped up by a scan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,3 +129,44 @@ def test_a_commit_that_changes_nothing_is_none(tmp_path):
     number = index._store.snapshot.number
     index.set_default(PLAN)
     assert index._store.snapshot.number == number
+
+
+@pytest.mark.parametrize(
+    ("plan", "queries"),
+    [
+        ("(*,1)>20 (3,8)", RNG.standard_normal((4, 6))),  # shrinks for queries of four tokens, not of three
+        ("coarse(nprobe=99999999999)>20 (*,*)", QUERY),  # stored when that was not checked
+        ("coarse>20 (*,*)", QUERY),
+    ],
+)
+def test_a_stored_one_that_does_not_fit_a_search_is_passed_over(plan, queries):
+    index = built()
+    with index._store.transaction() as transaction:
+        transaction.set_schema(replace(transaction.schema, default_plan=plan))
+    assert index.search(queries, 5).exact
+    index.set_default(None)
+    assert index.default_plan is None
+
+
+def test_it_may_name_the_query_tokens_of_the_coarse_stage():
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    index = built(coarse="Flat")
+    for tokens in (3, 99):
+        index.set_default(f"coarse(r_q={tokens})>20 (*,*)")
+        assert not index.search(QUERY, 5).exact
+        assert index.search(QUERY, 5).plan == index.search(QUERY, 5, plan=index.default_plan).plan
+
+
+def test_parameters_that_can_not_be_checked_yet_are_refused():
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    index = MetaIndex(coarse="IVF4,Flat")
+    with pytest.raises(PlanError, match="which parameters IVF4,Flat takes is known once there are documents"):
+        index.set_default("coarse(nprob=1)>100 (*,*)")
+    index.set_default("coarse>100 (*,*)")
+    index.add(DOCUMENTS)
+    index.set_default("coarse(nprobe=1)>20 (*,*)")
+    with pytest.raises(PlanError, match="there is no parameter 'nprob'"):
+        index.set_default("coarse(nprob=1)>100 (*,*)")
+    early = MetaIndex(6, coarse="IVF4,Flat")
+    early.set_default("coarse(nprobe=1)>20 (*,*)")
+    assert str(early.default_plan) == "coarse(nprobe=1)>20 (*,*)"

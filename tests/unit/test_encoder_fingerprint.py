@@ -58,6 +58,26 @@ def test_nested_comes_with_it_where_the_index_does_not_know():
     assert index.schema.nested is True
 
 
+def test_while_there_are_no_vectors_the_last_encoder_says_whether_they_are_nested():
+    def told(name, nested):
+        return SimpleNamespace(fingerprint=name, nested=nested)
+
+    index, given = MetaIndex(), MetaIndex(nested=False)
+    for one in (index, given):
+        one.set_encoder(told("model:1", False))
+        one.set_encoder(told("model:2", True))
+    assert index.schema.nested is True
+    assert given.schema.nested is False
+    index.set_encoder(told("model:3", None))
+    assert index.schema.nested is None
+    index.set_encoder(told("model:4", False))
+    index.set_encoder("model:4")
+    index.add(np.ones((1, 1, 2)))
+    index.set_encoder(None)
+    index.set_encoder(told("model:5", True))
+    assert index.schema.nested is False
+
+
 @pytest.mark.parametrize("wrong", ["", "a b", "a" * 257, "é", 7])
 def test_what_is_no_fingerprint(wrong):
     index = MetaIndex()

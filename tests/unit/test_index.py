@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import metaindex
-from metaindex import MetaIndex
+from metaindex import MetaIndex, Retriever
 from metaindex.errors import ClosedError, NonFiniteError, ShapeError
 from tests.tolerances import score_tolerance
 
@@ -238,6 +238,25 @@ def test_normalize():
     index.add(vectors)
     np.testing.assert_allclose(np.linalg.norm(index.get([0])[0].tokens, axis=1), 1, rtol=1e-6)
     assert index.score(vectors[0, :1] * 3, [0])[0, 0] == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda index: index.search(np.ones((2, 6)), budget=1),
+        lambda index: index.score(np.ones((2, 6)), [1], budget=1),
+        lambda index: index.explain(np.ones((2, 6)), 1, budget=1),
+        lambda index: index.why_not(np.ones((2, 6)), 1, budget=1),
+        lambda index: index.plan(budget=(1, 1)),
+        lambda index: Retriever(lambda texts: [np.ones((2, 6)) for _ in texts], index).search("a text", budget=1),
+    ],
+)
+def test_the_warning_points_at_who_called(call):
+    index = MetaIndex(nested=False)
+    index.add(documents())
+    with pytest.warns(UserWarning, match="not nested") as told:
+        call(index)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_truncating_what_is_not_nested_warns_once():

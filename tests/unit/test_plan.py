@@ -1,5 +1,6 @@
 """Plans: parsed, printed, refused."""
 
+import numpy as np
 import pytest
 
 from metaindex.errors import PlanError
@@ -120,3 +121,30 @@ def test_steps_refuse_what_an_index_can_not_run(text, reason):
 def test_only_text_parses():
     with pytest.raises(TypeError, match="plan: expected text"):
         Plan.parse(7)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Plan("(1,1)"), TypeError, "plan: expected stages, got '(1,1)'; Plan.parse takes text"),
+        (lambda: Plan([Exact()]), TypeError, "plan: expected stages, got (Exact("),
+        (lambda: Plan(5), TypeError, "plan: expected stages, got 5"),
+        (lambda: Stage("(1,1)", 5), TypeError, "stage: expected Exact or Coarse, got '(1,1)'"),
+        (lambda: Coarse({"nprobe": 3}), TypeError, "coarse: expected pairs of name and number, such as (('nprobe', 16),)"),
+        (lambda: Coarse((("nprobe", "a"),)), TypeError, "coarse nprobe: expected an integer, got 'a'"),
+        (lambda: Coarse((("nprobe", 1.5),)), TypeError, "coarse nprobe: expected an integer, got 1.5"),
+        (lambda: Coarse((("nprobe", True),)), TypeError, "coarse nprobe: expected an integer, got True"),
+        (lambda: Coarse((("nprobe", 2**31),)), PlanError, "coarse nprobe: expected at most 2147483647"),
+        (lambda: Coarse((("nprobe", -1),)), PlanError, "coarse nprobe: expected at least 0"),
+        (lambda: Plan.parse("(9,9)").steps(9, 8, 1), PlanError, "(9,9) asks for more than the 8 document tokens there are"),
+        (lambda: Budget.resolve((100, 100), 100, 8), ValueError, "budget: expected r_c in 1..8, got (100, 100)"),
+    ],
+)
+def test_values_are_checked_where_they_are_made(make, error, message):
+    with pytest.raises(error) as refused:
+        make()
+    assert message in str(refused.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Coarse([("nprobe", np.int64(4))]) == Coarse((("nprobe", 4),)) == Coarse.parse("coarse(nprobe=4)")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from metaindex.bench.synthetic import NestedVectors
 from metaindex.errors import PlanError, ShapeError
 from metaindex.evaluation import ndcg_at_k, recall_at_k
 from metaindex.evaluation.metrics import TIE
+from metaindex.execution import executor
 from metaindex.tuning.intervals import bootstrap, wilson
 from tests.tolerances import METRIC
 
@@ -103,6 +107,36 @@ def test_judgements_make_it_ndcg(index):
     few = [{int(about): 1.0} if at < 19 else {} for at, about in enumerate(ABOUT)]
     with pytest.raises(ValueError, match="at least 20 with a relevant document to tune with, got 19"):
         index.tune(QUERIES, qrels=few)
+
+
+def test_text_ids_want_judgements_by_text_ids():
+    made = MetaIndex(codec="int8")
+    made.add(VECTORS.array()[:300], ids=[f"d{at}" for at in range(300)])
+    with pytest.raises(TypeError, match="this index has text ids, got int ids such as 5"):
+        made.tune(QUERIES, qrels=[{5: 1.0}] * 80)
+
+
+def test_a_first_call_that_takes_long_is_not_counted(index, monkeypatch):
+    """It imports and reads files: by its time, fewer queries than there are would be used."""
+    called, alone = [], executor.alone
+
+    def slow_once(*arguments, **more):
+        if not called:
+            time.sleep(1.0)
+        called.append(arguments)
+        return alone(*arguments, **more)
+
+    monkeypatch.setattr(executor, "alone", slow_once)
+    tuning = index.tune(QUERIES, k=5, recall=0.8, objective="bytes", seconds=np.int64(8))
+    assert tuning.queries == (40, 40)
+
+
+def test_fewer_queries_than_there_are_is_stopped_too(index, monkeypatch):
+    monkeypatch.setattr(sys.modules["metaindex.tuning.tune"], "_EXACT", 1e-9)
+    tuning = index.tune(QUERIES, k=5, recall=np.float32(0.75), objective="bytes")
+    assert tuning.queries == (10, 10)
+    assert tuning.stopped
+    assert not index.tune(QUERIES[:20], k=5, recall=0.75, objective="bytes").stopped
 
 
 def test_its_plan_becomes_the_default():
@@ -203,9 +237,20 @@ def test_ragged_queries_and_documents():
         ({"seconds": 0}, ValueError, "seconds: expected a number above 0, got 0"),
         ({"plans": "(1,1)>9 (*,*)"}, TypeError, "plans: expected a list of plans"),
         ({"plans": ["(1,1"]}, PlanError, "can't read"),
-        ({"coarse": ["nprobe"]}, TypeError, "coarse: expected a list of Coarse stages"),
+        ({"coarse": ["nprobe"]}, PlanError, "can't read 'nprobe'"),
+        ({"coarse": ["(1,1)"]}, PlanError, "expected a coarse stage such as coarse(nprobe=16), got '(1,1)'"),
+        ({"coarse": 5}, TypeError, "coarse: expected a list of coarse stages, such as ['coarse(nprobe=4)'], got 5"),
+        ({"coarse": "coarse"}, TypeError, "coarse: expected a list of coarse stages"),
+        ({"coarse": ["coarse(nprobe=4)"]}, PlanError, "this index has no coarse stage"),
         ({"qrels": [{}]}, ValueError, "qrels: expected 80 dicts of gains, one for each query, got 1"),
         ({"qrels": [7] * 80}, TypeError, "qrels: expected a list with a dict"),
+        ({"qrels": {"a": 1.0}}, TypeError, "qrels: expected a list with a dict"),
+        ({"qrels": [{}] * 79 + [{"7": 1.0}]}, TypeError, "qrels[79]: this index has int ids, got text ids such as '7'"),
+        ({"qrels": [{1.5: 1.0}] * 80}, TypeError, "qrels[0]: this index has int ids, got float ids such as 1.5"),
+        ({"qrels": [{7: "1"}] * 80}, TypeError, "qrels[0]: expected a number as the gain of 7, got '1'"),
+        ({"qrels": [{7: float("nan")}] * 80}, ValueError, "qrels[0]: expected a finite gain of at least 0 for 7, got nan"),
+        ({"qrels": [{7: -1}] * 80}, ValueError, "qrels[0]: expected a finite gain of at least 0 for 7, got -1"),
+        ({"qrels": [{10**6: 1.0}] * 80}, ValueError, "the exact search finds no relevant document of 40 held-out queries"),
         ({"budget": (8, 17)}, ValueError, "r_c in 1..16"),
         ({"filter": []}, ValueError, "there is no document to search among"),
         ({"queries": QUERIES[:19]}, ValueError, "queries: expected at least 20 to tune with, got 19"),
