@@ -16,6 +16,7 @@ import pytest
 
 from metaindex import MetaIndex
 from metaindex.codecs import CODECS, bands
+from metaindex.device.residency import Residency
 from metaindex.errors import CapacityError, CorruptIndexError, IndexLockedError
 from metaindex.execution.windows import tokens_at
 from metaindex.storage.cache import VectorMemory
@@ -192,7 +193,7 @@ def test_the_next_window_is_read_while_one_is_scored(tmp_path):
 
 def _index_on(store):
     index = MetaIndex.__new__(MetaIndex)
-    index._serve(store, 1)
+    index._serve(store, 1, Residency())
     return index
 
 
