@@ -13,17 +13,22 @@ from metaindex.errors import BackendError
 _NAME = re.compile(r"cpu|cuda(:[0-9]+)?")
 
 
-@cache  # every search asks, and without a driver the loader looks for one in all its folders
+@cache  # without one the loader looks in all its folders
+def driver() -> Any:
+    """NVIDIA's driver, as a library of C that is ready for calls; ``None`` where there is none."""
+    try:
+        found = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    return None if found.cuInit(0) else found
+
+
+@cache  # every search asks
 def gpus() -> int:
     """How many GPUs the driver has; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
     count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
+    found = driver()
+    return 0 if found is None or found.cuDeviceGetCount(ctypes.byref(count)) else count.value
 
 
 def resolved(device: Any) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metaindex.device.devices import driver
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -60,12 +62,7 @@ def _reads_host_addresses(device: torch.device) -> bool:
     """Whether registered memory has one address for both; under Windows it has two."""
     if sys.platform != "linux":
         return False
-    value = ctypes.c_int()
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    found, value, handle = driver(), ctypes.c_int(), ctypes.c_int()
+    if found is None or found.cuDeviceGet(ctypes.byref(handle), device.index or 0):
         return False
-    handle = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device.index or 0):
-        return False
-    return not driver.cuDeviceGetAttribute(ctypes.byref(value), _HOST_ADDRESSES, handle) and bool(value.value)
+    return not found.cuDeviceGetAttribute(ctypes.byref(value), _HOST_ADDRESSES, handle) and bool(value.value)

@@ -15,6 +15,7 @@ from metaindex.checks import integer, is_torch
 from metaindex.encoders import identity
 from metaindex.encoders.encoder import Encoder
 from metaindex.encoders.inputs import Content, contents
+from metaindex.encoders.unit import unit
 from metaindex.errors import ShapeError
 from metaindex.nesting import nest as nested_order
 
@@ -139,7 +140,7 @@ def _token_vectors(model: Any, method: str) -> Encode:
 
     def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
         found = encode(_native(inputs), output_value="token_embeddings", show_progress_bar=False)
-        return [_unit(_array(vectors)) for vectors in found]
+        return [unit(_array(vectors)) for vectors in found]
 
     return encoded
 
@@ -238,11 +239,6 @@ def _array(vectors: Any) -> NDArray[np.float32]:
     if is_torch(vectors):
         vectors = vectors.detach().float().cpu().numpy()
     return np.asarray(vectors, dtype=np.float32)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, np.float32(1e-12)), dtype=np.float32)
 
 
 def _identified(model: Any, name: str | None, nest: int | None) -> str:

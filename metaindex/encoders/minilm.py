@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.encoders import identity
+from metaindex.encoders.unit import unit
 from metaindex.errors import MissingDependencyError
 
 DIM = 384
@@ -108,16 +109,11 @@ class MiniLM:
             )
             for place, vectors in zip(places, batch):
                 raw = vectors.float().cpu().numpy()
-                single[place] = _unit(raw.mean(axis=0))
-                tokens[place] = _unit(keep(raw))
+                single[place] = unit(raw.mean(axis=0))
+                tokens[place] = unit(keep(raw))
             if on_batch is not None:
                 on_batch(len(places))
         return TextVectors(tokens, single)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, np.float32(1e-12)), dtype=np.float32)
 
 
 @contextmanager

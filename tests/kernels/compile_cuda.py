@@ -8,7 +8,6 @@ with the same nvcc; ``--update`` writes the table anew.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import re
@@ -22,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.kernels.resources import Resources
+from tests.kernels.resources import Resources, options
 
 RECORD = Path(__file__).with_name("cuda_resources.json")
 CSRC = Path(__file__).parents[2] / "csrc"
@@ -151,12 +150,9 @@ def _disassembler() -> str | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compile the CUDA files for GPUs that need not be here.")
-    parser.add_argument("--update", action="store_true", help=f"write {RECORD.name} anew")
-    parser.add_argument("--only", default="", metavar="NAME", help="files whose path in csrc/cuda holds this")
-    options = parser.parse_args()
-    if options.update and options.only:
-        parser.error("--update writes the whole table: leave --only out")
+    given = options(
+        "Compile the CUDA files for GPUs that need not be here.", RECORD, "files whose path in csrc/cuda holds this"
+    )
     if shutil.which("nvcc") is None:
         print("CUDA compile check skipped: no nvcc on this machine")
         return 0
@@ -164,10 +160,10 @@ def main() -> int:
     if cuobjdump is None:
         print("the code for sm_90a is not looked at: neither Triton's wheel nor the PATH has a cuobjdump")
     said = subprocess.run(["nvcc", "--version"], check=True, capture_output=True, text=True).stdout
-    table = Resources(RECORD, "nvcc", _found(r"\bV([\d.]+)", said), update=options.update)
+    table = Resources(RECORD, "nvcc", _found(r"\bV([\d.]+)", said), update=given.update)
     cuda = CSRC / "cuda"
     names = [str(path.relative_to(cuda).with_suffix("")) for path in sorted(cuda.rglob("*.cu"))]
-    names = [name for name in names if options.only in name]
+    names = [name for name in names if given.only in name]
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         for name, (made, seconds) in zip(names, pool.map(lambda name: _timed(cuda / f"{name}.cu", cuobjdump), names)):
             if isinstance(made, str):
@@ -179,7 +175,7 @@ def main() -> int:
                     faults += hopper_faults(name.removeprefix("sm90/scan_"), made)
                 table.add(f"sm_{architecture} {name}: {kernel}", takes, faults)
             print(f"{seconds:.1f} s for {name}", flush=True)
-    return table.close(partial=bool(options.only))
+    return table.close(partial=bool(given.only))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ where something differs from the file; ``--update`` writes the file anew.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import re
@@ -20,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.kernels.resources import Resources
+from tests.kernels.resources import Resources, options
 
 RECORD = Path(__file__).with_name("triton_resources.json")
 CAPABILITIES = (80, 90, 100)
@@ -154,19 +153,14 @@ def _limited(case: Case, capability: int) -> tuple[dict[str, int] | str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compile the Triton kernels for GPUs that need not be here.")
-    parser.add_argument("--update", action="store_true", help=f"write {RECORD.name} anew")
-    parser.add_argument("--only", default="", metavar="NAME", help="cases whose name holds this")
-    options = parser.parse_args()
-    if options.update and options.only:
-        parser.error("--update writes the whole table: leave --only out")
+    given = options("Compile the Triton kernels for GPUs that need not be here.", RECORD, "cases whose name holds this")
     if os.environ.pop("TRITON_INTERPRET", None):
         print("TRITON_INTERPRET is set aside: this compiles")
     import triton
 
-    table = Resources(RECORD, "triton", triton.__version__, update=options.update)
+    table = Resources(RECORD, "triton", triton.__version__, update=given.update)
     wanted = [
-        (case, capability) for capability in CAPABILITIES for case in cases() if options.only in f"sm_{capability} {case.name}"
+        (case, capability) for capability in CAPABILITIES for case in cases() if given.only in f"sm_{capability} {case.name}"
     ]
     multiprocessing.get_context("forkserver").set_forkserver_preload(["triton", "torch", "metaindex.kernels.topk"])
     with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
@@ -177,7 +171,7 @@ def main() -> int:
                 table.fail(name, takes)
             else:
                 table.add(name, takes, ["a hot kernel spills"] if takes["spilled"] and case.hot else [], f"{seconds:5.1f} s ")
-    return table.close(partial=bool(options.only))
+    return table.close(partial=bool(given.only))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
+
+
+def options(description: str, record: Path, only: str) -> argparse.Namespace:
+    """The options of a check that holds the table ``record``: ``update`` and ``only``, part of what ``only`` says."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--update", action="store_true", help=f"write {record.name} anew")
+    parser.add_argument("--only", default="", metavar="NAME", help=only)
+    found = parser.parse_args()
+    if found.update and found.only:
+        parser.error("--update writes the whole table: leave --only out")
+    return found
 
 
 class Resources:

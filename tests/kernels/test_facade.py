@@ -28,6 +28,18 @@ def made(rng, operations=None, **arguments):
     return index
 
 
+def assert_replays(rng, index, **rest):
+    """A captured search answers new queries as a search does. It, and the last queries."""
+    captured = index.capture(2, 5, k=6, scorer="plain", **rest)
+    for _ in range(3):
+        queries = rng.standard_normal((2, 5, 4), dtype=np.float32)
+        scores, rows = captured(torch.from_numpy(queries))
+        expected = index.search(queries, k=6, scorer="plain", **rest)
+        assert (captured.ids(rows) == expected.ids).all()
+        assert (scores.numpy() == expected.scores).all()
+    return captured, queries
+
+
 @pytest.mark.parametrize("codec", ["float32", "int8"])
 def test_a_cascade_is_that_of_the_cpu(rng, codec):
     queries = rng.standard_normal((3, 5, 4), dtype=np.float32)
@@ -54,13 +66,7 @@ def test_early_stages_read_the_copy(rng):
         assert (ours.ids == expected.ids).all()
         assert [(stage.stage, stage.rows) for stage in ours.stats] == [(stage.stage, stage.rows) for stage in expected.stats]
         assert {stage.scorer for stage in ours.stats} == {"plain"}
-    captured = index.capture(2, 5, k=6, scorer="plain", **EARLY)
-    for _ in range(3):
-        queries = rng.standard_normal((2, 5, 4), dtype=np.float32)
-        scores, rows = captured(torch.from_numpy(queries))
-        expected = index.search(queries, k=6, scorer="plain", **EARLY)
-        assert (captured.ids(rows) == expected.ids).all()
-        assert (scores.numpy() == expected.scores).all()
+    assert_replays(rng, index, **EARLY)
 
 
 def test_stages_of_several_codecs_run_elsewhere(rng):
@@ -90,13 +96,7 @@ def test_under_a_memory_limit(rng, tmp_path):
 def test_a_captured_search_is_a_search(rng, codec, normalize):
     index = made(rng, codec=codec, normalize=normalize)
     for rest in ({}, {"budget": (2, 3)}, {"plan": "(1,1)>30 (3,4)>12 (5,8)"}):
-        captured = index.capture(2, 5, k=6, scorer="plain", **rest)
-        for _ in range(3):
-            queries = rng.standard_normal((2, 5, 4), dtype=np.float32)
-            scores, rows = captured(torch.from_numpy(queries))
-            expected = index.search(queries, k=6, scorer="plain", **rest)
-            assert (captured.ids(rows) == expected.ids).all()
-            assert (scores.numpy() == expected.scores).all()
+        captured, queries = assert_replays(rng, index, **rest)
     with pytest.raises(ShapeError, match=r"expected \(2, 5, 4\), as captured"):
         captured(torch.zeros(1, 5, 4))
     before = captured(torch.from_numpy(queries))[1].clone()
