@@ -15,7 +15,7 @@ SCORING_FLAGS = (
 )
 # fmt: on
 
-_LAST_CACHE = 32 << 20  # bytes, where the system does not tell
+_LAST_CACHE, _CORE_CACHE = 32 << 20, 1 << 20  # bytes, where the system does not tell
 
 
 def cpu_model() -> str:
@@ -49,12 +49,20 @@ def caches() -> dict[str, str]:
 
 def last_cache_bytes() -> int:
     """The size of the last cache, or a guess where the system does not tell."""
-    sizes = [
-        int(text[:-1]) * {"K": 1 << 10, "M": 1 << 20}[text[-1]]
-        for text in caches().values()
+    return max(_cache_sizes().values(), default=_LAST_CACHE)
+
+
+def core_cache_bytes() -> int:
+    """The size of a core's second cache, or a guess where the system does not tell."""
+    return next((size for name, size in _cache_sizes().items() if name.startswith("L2 ")), _CORE_CACHE)
+
+
+def _cache_sizes() -> dict[str, int]:
+    return {
+        name: int(text[:-1]) * {"K": 1 << 10, "M": 1 << 20}[text[-1]]
+        for name, text in caches().items()
         if text[:-1].isdigit() and text[-1] in "KM"
-    ]
-    return max(sizes, default=_LAST_CACHE)
+    }
 
 
 def lines(path: str | Path) -> list[str]:

@@ -1,8 +1,8 @@
 """What ``metaindex doctor --calibrate`` runs: stages of many shapes, by turns, and the rates that explain their times.
 
-Data in the nearest caches gives the rates of arithmetic, data far larger than all caches those of memory, and results of many
-documents those of keeping them; see ``planning.cost``. Shapes are short and take turns, and the median of their times counts.
-On one thread that is the time of the thread alone, whatever else the processor does meanwhile.
+Data in a core's own cache gives the rates of arithmetic, data of all sizes beyond it those of the caches behind and of memory,
+and results of many documents those of keeping them; see ``planning.cost``. Shapes are short and take turns, and the median of
+their times counts. On one thread that is the time of the thread alone, whatever else the processor does meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metaindex.execution.executor import Search
 from metaindex.index import MetaIndex
 from metaindex.planning.cost import Rates
 from metaindex.planning.plan import Step
-from metaindex.processor import last_cache_bytes
+from metaindex.processor import core_cache_bytes, last_cache_bytes
 from metaindex.types import Budget
 
 _DIMS = (64, 512)
@@ -30,9 +30,10 @@ _TOKENS = (1, 4, 16, 64)
 _FEW = 50
 _K = 10
 _TURNS = 12
-_LONG = 4e-3  # seconds; longer shapes are left to the short ones of the same kind
-_NEAR = 1 / 3  # of the last cache
-_NEAR_DOCUMENTS = (500, 4000)
+_LONG = 50e-3  # seconds; a shape that took so long in all has had its turns, after the fewest that make a median
+_FEWEST_TURNS = 3
+_NEAR = 1 / 2  # of a core's own cache
+_NEAR_DOCUMENTS = (40, 4000)
 _FAR = 8  # times the last cache
 _FAR_BYTES = 1 << 30
 _FAR_CANDIDATES = (100, 1000, 4000)
@@ -51,13 +52,9 @@ class _Shape:
     seconds: list[float] = field(default_factory=list)
 
     def turn(self, timer: StageTimer) -> None:
-        if not self.long:
+        if len(self.seconds) < _FEWEST_TURNS or sum(self.seconds) < _LONG:
             measured = stages.clock(self.search.num_threads)
             self.seconds.append(timer.seconds(self.search, self.step, self.candidates, measured, cold=self.cold))
-
-    @property
-    def long(self) -> bool:
-        return bool(self.seconds) and min(self.seconds) > _LONG
 
     @property
     def sample(self) -> Sample:
@@ -68,18 +65,18 @@ class _Shape:
 def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = lambda share: None) -> Rates:
     """The rates of the automatic CPU scorer for ``codec``, on one thread and on ``num_threads``."""
     timer = StageTimer()
-    last = last_cache_bytes()
-    per_document = [_TOKENS[-1] * find_codec(codec).bytes_per_token(dim) for dim in _DIMS]
-    least, most = _NEAR_DOCUMENTS
+    last, (least, most) = last_cache_bytes(), _NEAR_DOCUMENTS
+    per_token = [find_codec(codec).bytes_per_token(dim) for dim in _DIMS]
     near = [
-        stages.index(codec, dim, int(np.clip(_NEAR * last // size, least, most)), _TOKENS[-1])
-        for dim, size in zip(_DIMS, per_document)
+        (stages.index(codec, dim, int(np.clip(_NEAR * core_cache_bytes() // (tokens * size), least, most)), tokens), tokens)
+        for dim, size in zip(_DIMS, per_token)
+        for tokens in _TOKENS
     ]
     far = [
-        stages.index(codec, dim, max(fewest, min(_FAR * last, _FAR_BYTES) // size), _TOKENS[-1])
-        for dim, size, fewest in zip(_DIMS, per_document, (_KEPT[-1][1], _FAR_CANDIDATES[-1]))
+        stages.index(codec, dim, max(fewest, min(_FAR * last, _FAR_BYTES) // (_TOKENS[-1] * size)), _TOKENS[-1])
+        for dim, size, fewest in zip(_DIMS, per_token, (_KEPT[-1][1], _FAR_CANDIDATES[-1]))
     ]
-    close = [shape for index in near for shape in _near_shapes(index, timer.random)]
+    close = [shape for index, r_c in near for shape in _near_shapes(index, r_c, timer.random)]
     kept = list(_kept_shapes(far[0], timer.random))
     away = [shape for index in far for shape in _far_shapes(index, timer.random)]
     wide = [_on_threads(shape, num_threads) for shape in (*_telling(close), *away)] if num_threads > 1 else []
@@ -89,10 +86,10 @@ def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = 
             shapes[at].turn(timer)
         progress((turn + 1) / _TURNS)
     found = rates(
-        near=[shape.sample for shape in close if not shape.long],
+        near=[shape.sample for shape in close],
         kept=[shape.sample for shape in kept],
         far=[shape.sample for shape in away],
-        last_cache=last,
+        core_cache=core_cache_bytes(),
     )
     for scans in (True, False) if wide else ():
         chosen = [shape.sample for shape in wide if (shape.candidates is None) == scans]
@@ -100,17 +97,18 @@ def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = 
     return found
 
 
-def _near_shapes(index: MetaIndex, random: np.random.Generator) -> Iterator[_Shape]:
+def _near_shapes(index: MetaIndex, r_c: int, random: np.random.Generator) -> Iterator[_Shape]:
     documents = len(index)
+    counts = sorted({min(_FEW, documents), documents})
     for r_q, batch in _LANES:
         search = stages.search(index, r_q, batch, random)
-        for r_c in _TOKENS:
-            yield _Shape(search, Step(Budget(r_q, r_c), _K))
-            if batch == 1 or r_q > 1:
-                yield from (_Shape(search, Step(Budget(r_q, r_c), _K), count) for count in (_FEW, documents))
-    search = stages.search(index, 1, 1, random)
-    for kept in (10 * _K, documents // 2):
-        yield from (_Shape(search, Step(Budget(1, 1), kept), count) for count in (None, documents))
+        yield _Shape(search, Step(Budget(r_q, r_c), _K))
+        if batch == 1 or r_q > 1:
+            yield from (_Shape(search, Step(Budget(r_q, r_c), _K), count) for count in counts)
+    if r_c == 1:
+        search = stages.search(index, 1, 1, random)
+        for kept in (10 * _K, documents // 2):
+            yield from (_Shape(search, Step(Budget(1, 1), kept), count) for count in (None, documents))
 
 
 def _kept_shapes(index: MetaIndex, random: np.random.Generator) -> Iterator[_Shape]:
@@ -126,8 +124,7 @@ def _far_shapes(index: MetaIndex, random: np.random.Generator) -> Iterator[_Shap
     for r_q in (1, 16):
         search = stages.search(index, r_q, 1, random)
         for r_c in _TOKENS:
-            if r_q == 1:
-                yield _Shape(search, Step(Budget(r_q, r_c), _K))
+            yield _Shape(search, Step(Budget(r_q, r_c), _K))
             counts = (*_FAR_CANDIDATES, _DENSE) if r_q == 1 and r_c < _TOKENS[-1] else _FAR_CANDIDATES
             yield from (_Shape(search, Step(Budget(r_q, r_c), _K), count, cold=True) for count in counts if count <= len(index))
 

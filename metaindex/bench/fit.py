@@ -15,9 +15,10 @@ from metaindex.planning.cost import FarRates, LaneRates, OperationRates, Rates, 
 
 _SWEEPS = 5000
 _SETTLED = 1e-9  # relative
-# Data of so many times the last cache may still stay in it, and of so many times is never found there: what is tried.
-_STAYS, _GOES = (1 / 8, 1 / 2, 2), (4, 16, 64)
-_STARTS = (0.0, 3e-6, 10e-6, 30e-6)
+# What is tried: data of so many times a core's own cache stays near, and so many times that, or more, comes from memory. Other
+# users of a processor may leave this one little of a last cache of any size.
+_STAYS, _GOES = (1, 4, 16, 64), (4, 16, 64, 256, 1024)
+_STARTS = (0.0, 10e-6, 30e-6, 60e-6, 100e-6)
 
 
 class Sample(NamedTuple):
@@ -27,13 +28,16 @@ class Sample(NamedTuple):
     seconds: float
 
 
-def rates(near: Sequence[Sample], kept: Sequence[Sample], far: Sequence[Sample], last_cache: int) -> Rates:
+def rates(near: Sequence[Sample], kept: Sequence[Sample], far: Sequence[Sample], core_cache: int) -> Rates:
     """The rates that explain stages on data ``near``, stages that keep many of a narrow level, and stages on data ``far``, on a
-    machine whose last cache has so many bytes."""
-    scan, gather = _arithmetic([*near, *kept], True), _arithmetic([*near, *kept], False)
-    sizes = ((round(small * last_cache), large * last_cache) for small, large in product(_STAYS, _GOES))
-    tried = (_memory(_memory(Rates(scan, gather, caches), far, True), far, False) for caches in sizes)
-    return min(tried, key=_error(lambda each: each, far, 1))
+    machine whose cores have caches of so many bytes."""
+    found = Rates(_arithmetic([*near, *kept], True), _arithmetic([*near, *kept], False))
+    for scans in (True, False):
+        beyond = [sample for sample in far if sample.work.scans == scans]
+        sizes = ((small * core_cache, small * large * core_cache) for small, large in product(_STAYS, _GOES))
+        tried = [_memory(found, beyond, scans, *each) for each in sizes]
+        found = min(tried, key=_error(lambda each: each, beyond, 1))
+    return found
 
 
 def _arithmetic(samples: Sequence[Sample], scans: bool) -> OperationRates:
@@ -56,23 +60,24 @@ def _columns(work: StageWork, lanes: Sequence[int]) -> list[float]:
     return [*map(float, common), *(float(count * (work.lanes == number)) for number in lanes for count in counts)]
 
 
-def _memory(found: Rates, far: Sequence[Sample], scans: bool) -> Rates:
+def _memory(found: Rates, far: Sequence[Sample], scans: bool, near: int, away: int) -> Rates:
     """``found`` with what reading costs where data is far: the rest of the time of those stages, where it is longer than
-    arithmetic takes."""
-    rates = found.scan if scans else found.gather
+    arithmetic takes, for caches of these sizes."""
+    rates, caches = found.scan if scans else found.gather, FarRates(near=near, away=away)
     idle = _with(found, scans, replace(rates, lanes=tuple(each._replace(token=0.0, dim=0.0) for each in rates.lanes)))
     columns, left = list[list[float]](), list[tuple[float, float]]()
     for work, seconds in far:
         rest = seconds - idle.seconds(work)
-        if work.scans == scans and rest > found.seconds(work) - idle.seconds(work):
-            missing = found.missing(work)
-            stage, *counts = (0, 0, 0, work.nbytes) if scans else (1, work.documents, work.pieces, work.nbytes)
-            columns.append([float(stage), *(missing * count for count in counts)])
+        if rest > found.seconds(work) - idle.seconds(work):
+            counts = (0, 0, 0, work.nbytes) if scans else (1, work.documents, work.pieces, work.nbytes)
+            shares = (caches.outside(work.footprint), *[caches.missing(work)] * 3)
+            columns.append([share * count for share, count in zip(shares, counts)])
             left.append((rest, seconds))
     if not columns:
         return found
     rest_of, whole = np.array(left).T
-    return _with(found, scans, replace(rates, far=FarRates(*least_squares(np.array(columns), rest_of, whole).tolist())))
+    stage, document, piece, byte = least_squares(np.array(columns), rest_of, whole).tolist()
+    return _with(found, scans, replace(rates, far=FarRates(stage, document, piece, byte, near, away)))
 
 
 def best_threads(found: Rates, scans: bool, samples: Sequence[Sample], num_threads: int) -> Rates:

@@ -12,9 +12,11 @@ from metaindex.execution import windows
 from metaindex.execution.executor import Search
 from metaindex.index import MetaIndex
 from metaindex.planning.plan import Step
-from metaindex.processor import last_cache_bytes
+from metaindex.types import Budget
 
 Clock = Callable[[], float]
+_BEFORE = Step(Budget(1, 4), 10)
+_WARMING = 3
 
 
 def clock(num_threads: int) -> Clock:
@@ -27,16 +29,17 @@ class StageTimer:
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
-        self._evicting = np.zeros(2 * last_cache_bytes() // 8)
 
     def seconds(self, search: Search, step: Step, candidates: int | None, clock: Clock, *, cold: bool) -> float:
-        """One run of ``step`` for ``candidates`` per query, or of a scan. ``cold``: after other data went through the caches,
-        as a stage on candidates comes after a scan; else after a run on other candidates."""
+        """One run of ``step`` for ``candidates`` per query, or of a scan. ``cold``: after a scan of the first tokens, as later
+        stages of a plan run; else after runs on other candidates: caches keep what was read more than once, as the first stage
+        of search after search is."""
         rows = self._rows(search, candidates)
         if cold:
-            self._evicting += 1.0
+            self._run(search, _BEFORE, None, clock)
         else:
-            self._run(search, step, self._rows(search, candidates), clock)
+            for _ in range(_WARMING):
+                self._run(search, step, self._rows(search, candidates), clock)
         return self._run(search, step, rows, clock)
 
     @staticmethod

@@ -13,7 +13,7 @@ from typing import Any
 from metaindex.checks import usable_cores
 from metaindex.planning.cost import FarRates, LaneRates, OperationRates, Rates, Threads
 
-_VERSION = 1
+_VERSION = 2
 Measured = Mapping[tuple[str, str], Rates]
 """Rates by the names of scorer and codec."""
 
@@ -85,14 +85,14 @@ def _read(file: Path) -> dict[tuple[str, str], Rates]:
 
 
 def _rates(entry: dict[str, Any]) -> Rates:
-    near, far = map(int, entry["caches"])
-    if not 0 < near < far:
-        raise ValueError(f"caches: expected two rising sizes, got {near} and {far}")
-    return Rates(_operation(entry["scan"]), _operation(entry["gather"]), (near, far))
+    return Rates(_operation(entry["scan"]), _operation(entry["gather"]))
 
 
 def _operation(entry: dict[str, Any]) -> OperationRates:
     count, *threads = entry["threads"]
+    stage, document, piece, byte, near, away = entry["far"]
+    if not 0 < near < away:
+        raise ValueError(f"far: expected two rising sizes of caches, got {near} and {away}")
     return OperationRates(
         stage=float(entry["stage"]),
         comparison=float(entry["comparison"]),
@@ -101,6 +101,6 @@ def _operation(entry: dict[str, Any]) -> OperationRates:
         sifted=float(entry["sifted"]),
         lanes=tuple(LaneRates(int(lanes), *map(float, each)) for lanes, *each in entry["lanes"]),
         piece=float(entry["piece"]),
-        far=FarRates(*map(float, entry["far"])),
+        far=FarRates(float(stage), float(document), float(piece), float(byte), int(near), int(away)),
         threads=Threads(int(count), *map(float, threads)),
     )

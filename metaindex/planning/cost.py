@@ -79,12 +79,34 @@ class LaneRates(NamedTuple):
 
 class FarRates(NamedTuple):
     """Seconds that reading from memory takes, where arithmetic does not take longer: of a stage, until the first documents are
-    there; for each document, piece and byte."""
+    there; for each document, piece and byte. ``near`` and ``away``: bytes up to which data stays in a cache, and from which on
+    none of it does."""
 
     stage: float = 0.0
     document: float = 0.0
     piece: float = 0.0
     byte: float = 0.0
+    near: int = 1 << 20
+    away: int = 1 << 30
+
+    def seconds(self, work: StageWork) -> float:
+        """How long reading takes, but for what is read from a cache."""
+        reading = work.documents * self.document + work.pieces * self.piece + work.nbytes * self.byte
+        return self.outside(work.footprint) * self.stage + self.missing(work) * reading
+
+    def missing(self, work: StageWork) -> float:
+        """The share of what a stage reads that comes from memory. Candidates lie anywhere: of data outside caches the first
+        visit to a page goes to memory, a later one where pages don't stay in a cache either."""
+        outside = self.outside(work.footprint)
+        if work.scans or not work.pieces:
+            return outside
+        visits, pages = work.pieces + work.nbytes / PAGE_BYTES, max(1.0, work.footprint / PAGE_BYTES)
+        first = pages * -math.expm1(-visits / pages) / visits
+        return outside * (first + outside * (1 - first))
+
+    def outside(self, footprint: int) -> float:
+        """0 for data that stays in a cache, 1 for data that does not, in between by the logarithm of its size."""
+        return min(1.0, max(0.0, math.log(max(1, footprint) / self.near) / math.log(self.away / self.near)))
 
 
 class Threads(NamedTuple):
@@ -118,12 +140,10 @@ class OperationRates:
 
 @dataclass(frozen=True)
 class Rates:
-    """What one scorer and codec take on one machine. ``caches``: bytes up to which data stays in a cache, and from which on
-    none of it does."""
+    """What one scorer and codec take on one machine."""
 
     scan: OperationRates
     gather: OperationRates
-    caches: tuple[int, int]
 
     def seconds(self, work: StageWork, num_threads: int = 1) -> float:
         """How long a stage should take, on data that was read before."""
@@ -131,7 +151,7 @@ class Rates:
         lanes = _at(rates.lanes, work.lanes)
         fixed = rates.stage + rates.pack * work.queries * work.query_tokens * work.dim
         arithmetic = work.tokens * (lanes.token + lanes.dim * work.dim)
-        memory = self._memory(work, rates.far)
+        memory = rates.far.seconds(work)
         per_document = lanes.document * work.documents + rates.comparison * (work.comparisons - work.documents)
         per_document += rates.piece * work.pieces
         # What is read next is asked for while the last is multiplied: the longer of the two counts.
@@ -146,26 +166,6 @@ class Rates:
         together = per_document / faster + max(arithmetic / faster, memory / wider)
         sorting /= min(num_threads, work.queries)
         return min(alone, fixed + rates.threads.start + together + sorting)
-
-    def _memory(self, work: StageWork, far: FarRates) -> float:
-        """How long reading takes, but for what is read from a cache."""
-        reading = work.documents * far.document + work.pieces * far.piece + work.nbytes * far.byte
-        return far.stage + self.missing(work) * reading
-
-    def missing(self, work: StageWork) -> float:
-        """The share of what a stage reads that comes from memory. A scan asks for its bytes long before it comes to them.
-        Candidates lie anywhere: the first visit to a page goes to memory, a later one where pages don't stay in a cache."""
-        away = self._away(work.footprint)
-        if work.scans or not work.pieces:
-            return away
-        visits, pages = work.pieces + work.nbytes / PAGE_BYTES, max(1.0, work.footprint / PAGE_BYTES)
-        first = pages * -math.expm1(-visits / pages) / visits
-        return first + away * (1 - first)
-
-    def _away(self, footprint: int) -> float:
-        """0 for data that stays in a cache, 1 for data that does not, in between by the logarithm of its size."""
-        near, away = self.caches
-        return min(1.0, max(0.0, math.log(max(1, footprint) / near) / math.log(away / near)))
 
 
 def _at(measured: Sequence[LaneRates], lanes: int) -> LaneRates:

@@ -19,9 +19,9 @@ from metaindex.planning.cost import FarRates, LaneRates, OperationRates, Rates, 
 from tests import tolerances
 
 LANES = (LaneRates(1, 1e-9, 2e-9, 1e-11), LaneRates(16, 5e-9, 3e-9, 4e-11))
-SCAN = OperationRates(1e-6, 2e-9, 1e-9, 5e-8, 2e-8, LANES, 0.0, FarRates(byte=3e-11))
-GATHER = OperationRates(4e-6, 0.0, 1e-9, 9e-8, 0.0, LANES, 8e-9, FarRates(3e-5, 1e-7, 5e-8, 1e-10))
-RATES = Rates(SCAN, GATHER, (1 << 22, 1 << 29))
+SCAN = OperationRates(1e-6, 2e-9, 1e-9, 5e-8, 2e-8, LANES, 0.0, FarRates(byte=3e-11, near=1 << 22, away=1 << 29))
+GATHER = OperationRates(4e-6, 0.0, 1e-9, 9e-8, 0.0, LANES, 8e-9, FarRates(3e-5, 1e-7, 5e-8, 1e-10, 1 << 22, 1 << 29))
+RATES = Rates(SCAN, GATHER)
 
 
 def work(scans=True, queries=1, r_q=16, documents=1000, r_c=8, dim=128, index=10_000, kept=10, levels=4) -> StageWork:
@@ -46,7 +46,7 @@ def test_a_scan_in_numbers():
     expected = 1e-6 + 16 * 128 * 1e-9 + 1000 * 5e-9 + 8000 * (3e-9 + 128 * 4e-11) + 10 * (5e-8 + 2e-8 * np.log(100))
     assert RATES.seconds(near) == pytest.approx(expected)
     far = work(r_q=1, documents=10**6, index=10**6, r_c=8)  # a gigabyte, which is more to read than to multiply
-    slow = replace(RATES, scan=replace(SCAN, far=FarRates(byte=1e-9)))
+    slow = replace(RATES, scan=replace(SCAN, far=SCAN.far._replace(byte=1e-9)))
     arithmetic, memory = 8e6 * (2e-9 + 128 * 1e-11), 1.024e9 * 1e-9
     assert slow.seconds(far) - RATES.seconds(far) == pytest.approx(memory - max(arithmetic, 1.024e9 * 3e-11))
 
@@ -55,11 +55,16 @@ def test_visits_to_pages_in_numbers():
     gathered = work(scans=False, r_q=1, documents=100, index=10**6, levels=1, r_c=1)
     visits, pages = 100 + 100 * 128 / 4096, 10**6 * 128 / 4096
     first = pages * (1 - np.exp(-visits / pages)) / visits
-    away = np.log(10**6 * 128 / (1 << 22)) / np.log(1 << 7)
-    memory = 3e-5 + (first + away * (1 - first)) * (100 * 1e-7 + 100 * 5e-8 + 12_800 * 1e-10)
+    outside = np.log(10**6 * 128 / (1 << 22)) / np.log(1 << 7)
+    missing = outside * (first + outside * (1 - first))
+    memory = outside * 3e-5 + missing * (100 * 1e-7 + 100 * 5e-8 + 12_800 * 1e-10)
     expected = 4e-6 + 128e-9 + 100 * (1e-9 + 8e-9) + memory + 10 * 9e-8
     assert RATES.seconds(gathered) == pytest.approx(expected)
-    assert RATES.missing(work(scans=False, documents=10**5, index=100)) < 0.01  # all of it is read again and again
+    assert GATHER.far.missing(work(scans=False, documents=10, index=1000)) == 0  # a megabyte: it stays in a cache
+    most = GATHER.far.missing(work(scans=False, documents=10, index=10**6))
+    again = GATHER.far.missing(work(scans=False, documents=10**6, index=10**4))
+    assert most == pytest.approx(1, abs=0.02)
+    assert again == pytest.approx(GATHER.far.outside(10**4 * 8 * 128) ** 2, abs=0.02)  # pages are read again and again
 
 
 def test_lanes_between_and_beyond_those_measured():
@@ -91,13 +96,13 @@ def test_more_work_never_takes_less_time(data):
         assert RATES.seconds(work(**more)) >= less
     threads = data.draw(st.integers(1, 64))
     several = Threads(32, 1e-5, 20.0, 8.0)
-    fast = Rates(replace(SCAN, threads=several), replace(GATHER, threads=several), RATES.caches)
+    fast = Rates(replace(SCAN, threads=several), replace(GATHER, threads=several))
     assert fast.seconds(work(**given_work), 1) == less
     assert fast.seconds(work(**given_work), threads) <= less
 
 
 def test_threads_in_numbers():
-    several = Rates(replace(SCAN, threads=Threads(4, 1e-5, 4.0, 2.0)), GATHER, RATES.caches)
+    several = Rates(replace(SCAN, threads=Threads(4, 1e-5, 4.0, 2.0)), GATHER)
     large = work(documents=10**5, index=1000)
     alone, together = several.seconds(large), several.seconds(large, 4)
     constant = 1e-6 + 16 * 128 * 1e-9 + 10 * (5e-8 + 2e-8 * np.log(10**4))
@@ -120,7 +125,7 @@ def test_the_fit_finds_the_rates_that_made_the_times():
             for dim in (64, 512)
             for n, kept in ((50, 10), (1000, 10), (1000, 500))
         ]
-        near += samples(scans, shapes, found=Rates(SCAN, replace(GATHER, far=FarRates()), RATES.caches))
+        near += samples(scans, shapes)
         far += samples(
             scans,
             [
@@ -130,11 +135,9 @@ def test_the_fit_finds_the_rates_that_made_the_times():
                 for n in (100, 4000)
             ],
         )
-    found = rates(near, [], far, 1 << 23)
-    in_cache = replace(found, gather=replace(found.gather, far=FarRates()))
-    for each, measured in ((in_cache, near), (found, far)):
-        for sample in measured:
-            assert each.seconds(sample.work) == pytest.approx(sample.seconds, rel=tolerances.FITTED_TIME)
+    found = rates(near, [], far, 1 << 22)
+    for sample in (*near, *far):
+        assert found.seconds(sample.work) == pytest.approx(sample.seconds, rel=tolerances.FITTED_TIME)
 
 
 def test_the_fit_finds_what_threads_do():
@@ -168,7 +171,7 @@ def test_rates_are_kept_and_read(cache):
     path = calibration.save({("cpu", "int8"): RATES})
     assert path.parent == cache / "metaindex"
     assert calibration.rates("cpu", "int8") == RATES
-    calibration.save({("cpu", "float16"): replace(RATES, caches=(1, 2))})
+    calibration.save({("cpu", "float16"): replace(RATES, gather=SCAN)})
     assert calibration.known() == [("cpu", "float16"), ("cpu", "int8")]
     assert calibration.rates("cpu", "int8") == RATES
     assert calibration.rates("reference", "int8") is None
