@@ -260,9 +260,18 @@ constexpr TileKernel halves_kernel{"amx halves",     Element::halves, Layout::qu
                                    kMaxStagedTokens, stage_halves,    multiply_halves, enter, leave};
 
 template <class Kind, int kItemBytes>
-constexpr TileKernel kernel{
-    "amx", Kind::element, Layout::quads, false, true, kTileUnits, kMaxStagedTokens, stage<kItemBytes>, multiply_tiles<Kind>,
-    enter, leave};
+constexpr TileKernel kernel{"amx",
+                            Kind::element,
+                            Layout::quads,
+                            false,
+                            true,
+                            kTileUnits,
+                            kMaxStagedTokens,
+                            stage<kItemBytes>,
+                            multiply_tiles<Kind>,
+                            enter,
+                            leave,
+                            40'000'000 / kItemBytes};
 
 }  // namespace
 

@@ -33,12 +33,12 @@ struct ByteRows {
     static Sum step(Sum sum, __m512i query, __m512i token) { return _mm512_dpbusd_epi32(sum, token, query); }
 };
 
-constexpr TileKernel kRows{"avx512vnni rows",  Element::int8,           Layout::rows, true,   true, 16, kMaxStagedTokens,
-                           stage_rows<int8_t>, multiply_rows<ByteRows>, nullptr,      nullptr};
-constexpr TileKernel kQuads{"avx512vnni quads", Element::int8, Layout::quads,         true,    false,  1,
-                            2 * kBlock,         stage,         multiply_quads<Bytes>, nullptr, nullptr};
-constexpr TileKernel kPairs{"avx512vnni pairs", Element::int8, Layout::pairs,         true,    false,  1,
-                            2 * kBlock,         stage,         multiply_pairs<Bytes>, nullptr, nullptr};
+constexpr TileKernel kRows{"avx512vnni rows",  Element::int8,           Layout::rows, true,    true,      16, kMaxStagedTokens,
+                           stage_rows<int8_t>, multiply_rows<ByteRows>, nullptr,      nullptr, 40'000'000};
+constexpr TileKernel kQuads{"avx512vnni quads", Element::int8, Layout::quads,         true,    false,   1,
+                            2 * kBlock,         stage,         multiply_quads<Bytes>, nullptr, nullptr, 16'000'000};
+constexpr TileKernel kPairs{"avx512vnni pairs", Element::int8, Layout::pairs,         true,    false,   1,
+                            2 * kBlock,         stage,         multiply_pairs<Bytes>, nullptr, nullptr, 16'000'000};
 
 }  // namespace
 

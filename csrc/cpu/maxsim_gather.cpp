@@ -43,6 +43,9 @@ Document locate(const LevelTable& table, int64_t row, int64_t place) {
     return {segment, row - segment->first_row, place};
 }
 
+// Multiplications. With any kernel, scattered documents take longer to come than to be multiplied.
+constexpr int64_t kWorthAThread = 8'000'000;
+
 class Gather {
  public:
     Gather(const LevelTable& table, Candidates candidates, const uint8_t* allow, bool once)
@@ -57,7 +60,8 @@ class Gather {
         const int64_t tokens = budget_tokens(table_, r_c);
         const int64_t size = piece_size(lists * candidates_.count, tokens * table_.token_bytes(), groups, num_threads);
         const int64_t pieces = (candidates_.count + size - 1) / size;
-        const int threads = useful_threads(num_threads, lists * pieces, lists * candidates_.count, tokens, table_.dim, groups);
+        const int threads =
+            useful_threads(num_threads, lists * pieces, lists * candidates_.count, tokens, table_.dim, groups, kWorthAThread);
         if (once_) mark(first_list, lists, threads);
         Sink sink(slab, answer, threads);
         std::atomic<int64_t> next{0};

@@ -138,6 +138,7 @@ struct TileKernel {
     void (*multiply)(const TileJob& job);
     void (*enter)();  // around a thread's work; null where the processor keeps no state
     void (*leave)();
+    int64_t worth_a_thread = 8'000'000;  // multiplications of a scan: some tens of microseconds, as waking a thread takes
 };
 
 // The kernel of an instruction set for a codec and a number of query lanes, or null where it has none.

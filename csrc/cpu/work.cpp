@@ -11,8 +11,7 @@ namespace {
 constexpr int64_t kPieceBytes = 1024 * 1024;
 constexpr int64_t kMaximaBytes = 256 * 1024;
 constexpr int64_t kHeldBytes = 64 * 1024 * 1024;
-constexpr int64_t kHeldEntryBytes = 48;       // an entry, and its copy while the threads' entries are merged
-constexpr int64_t kWorthAThread = 8'000'000;  // multiplications: some tens of microseconds, as waking takes
+constexpr int64_t kHeldEntryBytes = 48;  // an entry, and its copy while the threads' entries are merged
 
 }  // namespace
 
@@ -40,9 +39,10 @@ int64_t piece_size(int64_t documents, int64_t document_bytes, int64_t groups, in
     return std::clamp<int64_t>(std::min({by_tokens, by_maxima, by_threads}), 1, 4096);
 }
 
-int useful_threads(int num_threads, int64_t pieces, int64_t documents, int64_t tokens, int64_t dim, int64_t groups) {
+int useful_threads(int num_threads, int64_t pieces, int64_t documents, int64_t tokens, int64_t dim, int64_t groups,
+                   int64_t worth_a_thread) {
     const double work = static_cast<double>(documents) * static_cast<double>(tokens * dim * groups * kLanes);
-    const double worth = std::min(1.0 + work / kWorthAThread, 4096.0);
+    const double worth = std::min(1.0 + work / static_cast<double>(worth_a_thread), 4096.0);
     return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({num_threads, pieces, static_cast<int64_t>(worth)})));
 }
 
