@@ -110,7 +110,7 @@ def _functions(model: Any, processor: Any, batch_size: int) -> tuple[tuple[Encod
         return (_token_vectors(model, "encode_query"), _token_vectors(model, "encode_document")), False
     if hasattr(model, "encode_query") and hasattr(model, "encode_document"):
         by_mean = str(getattr(model, "similarity_fn_name", None)).rpartition(".")[2].lower() in ("meanmaxsim", "mean_maxsim")
-        return (_queries(model, by_mean), _items(model.encode_document)), None
+        return (_queries(model, by_mean), _apart(_items(model.encode_document))), _is_nested(model)
     if isinstance(model, (tuple, list)) and len(model) == 2 and all(map(callable, model)):
         return (_called(model[0]), _called(model[1])), None
     if callable(model) and not _wants_processor(model):
@@ -125,13 +125,22 @@ def _is_multi_vector(model: Any) -> bool:
     return any(base.__name__ == "MultiVectorEncoder" for base in type(model).__mro__)
 
 
+def _is_nested(model: Any) -> bool | None:
+    """Whether a module of a sentence-transformers model says so, as the last one of a MetaEmbed does."""
+    return True if any(getattr(module, "nested", False) for module in _modules(model)) else None
+
+
+def _modules(model: Any) -> list[Any]:
+    return list(model.children()) if hasattr(model, "children") else []
+
+
 def _wants_processor(model: Any) -> bool:
     """A transformers model, which takes tensors, not inputs."""
     return hasattr(model, "config") and hasattr(model, "get_input_embeddings")
 
 
 def _queries(model: Any, by_mean: bool) -> Encode:
-    encode = _items(model.encode_query)
+    encode = _apart(_items(model.encode_query))
     return (lambda inputs: [vectors / len(vectors) for vectors in encode(inputs)]) if by_mean else encode
 
 
@@ -153,6 +162,21 @@ def _items(encode: Callable[[Any], Any]) -> Encode:
     return lambda inputs: encode(_native(inputs))
 
 
+def _apart(encode: Encode) -> Encode:
+    """``encode`` of inputs with and without images apart, for models that take one kind at a time."""
+
+    def encoded(inputs: list[Content]) -> list[Any]:
+        found: list[Any] = [None] * len(inputs)
+        for with_image in (True, False):
+            places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
+            if places:
+                for place, vectors in zip(places, encode([inputs[place] for place in places])):
+                    found[place] = vectors
+        return found
+
+    return encoded
+
+
 def _called(function: Callable[[Any], Any]) -> Encode:
     def called(inputs: list[Content]) -> Any:
         with _inference(function):
@@ -163,18 +187,14 @@ def _called(function: Callable[[Any], Any]) -> Encode:
 
 def _pages(model: Any, processor: Any, batch_size: int, is_query: bool) -> Encode:
     def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
-        found: list[Any] = [None] * len(inputs)
+        found: list[NDArray[np.float32]] = []
         with _inference(model):
-            for with_image in (True, False):
-                places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
-                for start in range(0, len(places), batch_size):
-                    batch = places[start : start + batch_size]
-                    features = _features(processor, [inputs[place] for place in batch], is_query)
-                    for place, vectors in zip(batch, _without_padding(model, features)):
-                        found[place] = vectors
+            for start in range(0, len(inputs), batch_size):
+                features = _features(processor, inputs[start : start + batch_size], is_query)
+                found += _without_padding(model, features)
         return found
 
-    return encoded
+    return _apart(encoded)
 
 
 def _features(processor: Any, inputs: list[Content], is_query: bool) -> Any:
@@ -264,6 +284,10 @@ def _fingerprint(model: Any) -> str:
     if isinstance(model, (tuple, list)):
         both = [_fingerprint(each) for each in model]
         return both[0] if both[0] == both[1] else identity.of_settings("pair", {"of": both})
+    for module in _modules(model)[:1]:
+        # A MetaEmbed as modules of sentence-transformers makes the same vectors as before.
+        if hasattr(module, "fingerprint_in") and (known := module.fingerprint_in(model)) is not None:
+            return str(known)
     if hasattr(model, "state_dict"):
         settings = {name: getattr(model, name, None) for name in ("prompts", "similarity_fn_name", "default_prompt_name")}
         return identity.of_module(type(model).__name__, model, settings)
