@@ -11,32 +11,15 @@ pytest.importorskip("sentence_transformers", reason="sentence-transformers is no
 import torch
 import transformers
 
-from metaindex import MetaIndex, as_encoder, nest
+from metaindex import as_encoder, nest
 from metaindex.encoders import Encoder, MetaEmbed
 from metaindex.encoders.minilm import MiniLM
 from metaindex.errors import ShapeError
-from tests import tolerances
+from tests.encoders.scores import assert_scores, searched, sums
 from tests.encoders.stand_ins import DIM, ColBERT, PageModel, PageProcessor, Words, vectors_of
 from tests.encoders.tiny import images, tiny
 
 TEXTS = ["w1 w2 w3", "w4 w5 w6", "w7 w1 w4", "w3 w2 w9"]
-
-
-def sums(queries, documents):
-    return np.array([[(query @ document.T).max(axis=1).sum() for document in documents] for query in queries])
-
-
-def searched(encoder, queries, documents):
-    """Scores [queries, documents] through an index."""
-    index = MetaIndex(codec="float32", nested=encoder.nested)
-    index.add(encoder.encode_document(documents))
-    scores, ids = index.search(encoder.encode_query(queries), k=len(documents))
-    return np.take_along_axis(scores, np.argsort(ids, axis=1), axis=1)
-
-
-def assert_scores(found, expected):
-    expected = np.asarray(expected, dtype=np.float64)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BATCHED_MODEL * expected.max())
 
 
 @pytest.fixture
