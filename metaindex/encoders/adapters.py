@@ -163,15 +163,15 @@ def _items(encode: Callable[[Any], Any]) -> Encode:
 
 
 def _apart(encode: Encode) -> Encode:
-    """``encode`` of inputs with and without images apart, for models that take one kind at a time."""
+    """``encode`` of texts, of images and of both apart, for models that take one kind at a time."""
 
     def encoded(inputs: list[Content]) -> list[Any]:
         found: list[Any] = [None] * len(inputs)
-        for with_image in (True, False):
-            places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
-            if places:
-                for place, vectors in zip(places, encode([inputs[place] for place in places])):
-                    found[place] = vectors
+        kinds = [(each.image is None, each.text is None) for each in inputs]
+        for kind in sorted(set(kinds)):
+            places = [place for place, each in enumerate(kinds) if each == kind]
+            for place, vectors in zip(places, encode([inputs[place] for place in places])):
+                found[place] = vectors
         return found
 
     return encoded
@@ -211,6 +211,11 @@ def _without_padding(model: Any, features: Any) -> Iterator[NDArray[np.float32]]
     tensors = {name: values.to(model.device) for name, values in features.items() if name != "labels"}
     found = model(**tensors)
     vectors = getattr(found, "embeddings", found)
+    if vectors.ndim != 3:
+        raise ShapeError(
+            f"model: expected vectors [N, T, d], got {tuple(vectors.shape)}; a model of one vector for each input is no "
+            f"multi-vector encoder"
+        )
     for row, kept in zip(vectors, tensors["attention_mask"].bool()):
         yield _array(row[kept])
 
@@ -290,6 +295,7 @@ def _fingerprint(model: Any) -> str:
             return str(known)
     if hasattr(model, "state_dict"):
         settings = {name: getattr(model, name, None) for name in ("prompts", "similarity_fn_name", "default_prompt_name")}
+        settings |= {name: getattr(model, name) for name in ("query_prefix", "document_prefix") if hasattr(model, name)}
         return identity.of_module(type(model).__name__, model, settings)
     if isinstance(model, partial):
         bound = {"of": _fingerprint(model.func), "args": model.args, "keywords": model.keywords}

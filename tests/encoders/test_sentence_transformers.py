@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-library = pytest.importorskip(
-    "sentence_transformers", minversion="6", reason="sentence-transformers 6, which has MultiVectorEncoder, is not installed"
-)
+pytest.importorskip("sentence_transformers", minversion="6", reason="MultiVectorEncoder came with version 6")
+import sentence_transformers as library
 import torch
 
 from metaindex import as_encoder
@@ -58,11 +57,13 @@ def test_images(family, side):
     model = whole.to_sentence_transformers()
     assert model.supports("image")
     shown = images(4)
-    assert_same(model, whole, [*shown[:2], {"image": shown[2], "text": "w1 w2"}])
-    assert_same(model, whole, TEXTS)
+    for inputs in (shown, [{"image": image, "text": text} for image, text in zip(shown, TEXTS)], TEXTS):
+        assert_same(model, whole, inputs)
     mixed = [shown[0], "w3", {"image": shown[3], "text": "w4"}]
-    with pytest.raises(ValueError, match="with an image or none, got both"):
+    with pytest.raises(ValueError, match="modality"):
         model.encode_document(mixed)
+    with pytest.raises(ValueError, match="with an image or none, got both"):
+        model[0].preprocess(mixed)
     found = as_encoder(model).encode_document(mixed)
     np.testing.assert_allclose(found, whole.encode_document(mixed), rtol=0, atol=tolerances.BATCHED_MODEL)
 
