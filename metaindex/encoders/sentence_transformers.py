@@ -39,9 +39,14 @@ def multi_vector_encoder(model: MetaEmbed) -> MultiVectorEncoder:
     """See ``MetaEmbed.to_sentence_transformers``."""
     sizes = {"query_tokens": model.query_tokens, "doc_tokens": model.doc_tokens}
     modules = [AppendMetaTokens(model), SelectMetaTokens(**sizes, projection=model.projection), NestedBudget(**sizes)]
-    return MultiVectorEncoder(
-        modules=modules, prompts=dict(model.prompts), similarity_fn_name="maxsim", device=str(model.device)
-    ).train(model.training)
+    made = MultiVectorEncoder(
+        modules=modules,
+        prompts=dict(model.prompts),
+        similarity_fn_name="maxsim",
+        device=str(model.device),
+        local_files_only=True,  # a model card would ask a hub about the backbone
+    )
+    return made.train(model.training)
 
 
 class AppendMetaTokens(InputModule):
