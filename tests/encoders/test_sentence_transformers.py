@@ -15,7 +15,7 @@ from metaindex import as_encoder
 from metaindex.encoders import MetaEmbed
 from metaindex.errors import UnsupportedFormatError
 from tests import tolerances
-from tests.encoders.scores import assert_scores, searched
+from tests.encoders.scores import assert_scores, searched, sums
 from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, TEXTS, images, tiny
 
 # Of transformers 5, about its own calls.
@@ -165,6 +165,22 @@ def test_gradients_and_dtype():
     found = model.to(torch.bfloat16).encode_document(TEXTS)
     assert {vectors.dtype for vectors in found} == {torch.float32}
     np.testing.assert_allclose(torch.stack(found).numpy(), expected, rtol=0, atol=tolerances.BFLOAT16_MODEL)
+
+
+def test_a_loss_of_the_library():
+    from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
+
+    whole = MetaEmbed(*tiny("bert"), R, T, **PROMPTS)
+    model = whole.to_sentence_transformers()
+    features = [
+        model.preprocess(TEXTS, prompt=model.prompts[side], task=side) | {"task": side} for side in ("query", "document")
+    ]
+    loss = MultiVectorMultipleNegativesRankingLoss(model)(features)
+    loss.backward()
+    assert (whole.table.meta_tokens.grad.abs().sum(dim=1) > 0).all()
+    scores = torch.as_tensor(sums(whole.encode_query(TEXTS), whole.encode_document(TEXTS)))
+    expected = torch.nn.functional.cross_entropy(scores, torch.arange(len(TEXTS)))
+    assert float(loss) == pytest.approx(float(expected), rel=tolerances.BATCHED_MODEL)
 
 
 def test_an_adapter_is_added_to_the_backbone(tmp_path):
