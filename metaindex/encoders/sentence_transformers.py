@@ -84,7 +84,8 @@ class AppendMetaTokens(InputModule):
         self.metaembed.max_length = integer("max_seq_length", value, most=self.metaembed.room)
 
     def get_embedding_dimension(self) -> int:
-        return int(self.metaembed.table.weight.shape[1])
+        """d of the whole model, which asks its modules from the last to the first."""
+        return self.metaembed.dim
 
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, max_length: int | None = None, **options: Any
@@ -113,7 +114,7 @@ class AppendMetaTokens(InputModule):
         selecting = [module for module in model.children() if isinstance(module, SelectMetaTokens)]
         if selecting:
             self.metaembed.projection = selecting[0].projection
-            self.metaembed.dim = selecting[0].get_embedding_dimension() or self.get_embedding_dimension()
+            self.metaembed.dim = selecting[0].dim or int(self.metaembed.table.weight.shape[1])
         self.metaembed.prompts = {side: model.prompts.get(side) or "" for side in ("query", "document")}
 
     def fingerprint_in(self, model: Any) -> str | None:
@@ -198,9 +199,6 @@ class SelectMetaTokens(Module):
             projection = nn.Linear(hidden, dim, bias=False)
         self.projection: nn.Linear | None = projection
         self.hidden, self.dim = (None, None) if projection is None else (projection.in_features, projection.out_features)
-
-    def get_embedding_dimension(self) -> int | None:
-        return self.dim
 
     def forward(self, features: dict[str, Any], task: str | None = None, **options: Any) -> dict[str, Any]:
         """``token_embeddings`` [B, L, hidden] become [B, R, d] of queries; of anything else, documents, [B, T, d]."""
