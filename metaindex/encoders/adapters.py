@@ -186,15 +186,31 @@ def _called(function: Callable[[Any], Any]) -> Encode:
 
 
 def _pages(model: Any, processor: Any, batch_size: int, is_query: bool) -> Encode:
-    def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
-        found: list[NDArray[np.float32]] = []
+    def encoded(inputs: list[Content]) -> list[Any]:
+        found: list[Any] = [None] * len(inputs)
         with _inference(model):
-            for start in range(0, len(inputs), batch_size):
-                features = _features(processor, inputs[start : start + batch_size], is_query)
-                found += _without_padding(model, features)
+            for alike in _of_one_length(processor, inputs, is_query):
+                for start in range(0, len(alike), batch_size):
+                    places = alike[start : start + batch_size]
+                    features = _features(processor, [inputs[place] for place in places], is_query)
+                    for place, vectors in zip(places, _without_padding(model, features)):
+                        found[place] = vectors
         return found
 
     return _apart(encoded)
+
+
+def _of_one_length(processor: Any, inputs: list[Content], is_query: bool) -> list[list[int]]:
+    """Places of texts that have as many tokens; images all together.
+
+    colpali-engine's ColPali reads a text in both directions where it is alone, and only forwards where a batch is padded.
+    """
+    if inputs[0].image is not None:
+        return [list(range(len(inputs)))]
+    places: dict[int, list[int]] = {}
+    for place, length in enumerate(_features(processor, inputs, is_query)["attention_mask"].sum(dim=1).tolist()):
+        places.setdefault(length, []).append(place)
+    return list(places.values())
 
 
 def _features(processor: Any, inputs: list[Content], is_query: bool) -> Any:

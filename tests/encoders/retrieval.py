@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,15 +52,11 @@ def engine(name: str) -> Any:
 
     Its packages import all models, of which some need torchvision; where that is missing they are passed over.
     """
-    if importlib.util.find_spec("torchvision") is None and "colpali_engine" not in sys.modules:
-        spec = importlib.util.find_spec("colpali_engine")
-        assert spec is not None
-        assert spec.origin is not None
-        folder = Path(spec.origin).parent
-        for package, place in (("colpali_engine", folder), ("colpali_engine.models", folder / "models")):
-            bare = ModuleType(package)
-            bare.__path__ = [str(place)]
-            sys.modules[package] = bare
+    if importlib.util.find_spec("torchvision") is None:
+        for package in ("colpali_engine", "colpali_engine.models"):
+            spec = importlib.util.find_spec(package)
+            assert spec is not None
+            sys.modules.setdefault(package, importlib.util.module_from_spec(spec))  # as it is before its code has run
     return importlib.import_module(f"colpali_engine.models.{name}")
 
 
