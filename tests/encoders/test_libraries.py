@@ -1,7 +1,7 @@
 """Models of other libraries, tiny and random, indexed and searched: a real pass for each plug, with the library's own scores.
 
-PyLate and colpali-engine ask for other versions of what they share with metaindex's tests, so they are tested where somebody
-installed them; CONTRIBUTING.md says how.
+PyLate asks for older versions of what the other tests use: `make pylate-test`. Of colpali-engine, ColQwen2 is tested where
+torchvision is installed.
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ def encoded(made, queries, documents):
 @pytest.mark.parametrize("family", TRANSFORMERS)
 def test_transformers(family):
     made = of_transformers(family)
-    encoder = as_encoder(made.model, made.processor, batch_size=2)
-    assert encoder.nested is False
     documents = pages(5)
-    assert_found(encoder, QUERIES, documents, made.processor.score_retrieval(*encoded(made, QUERIES, documents)))
+    expected = made.processor.score_retrieval(*encoded(made, QUERIES, documents))
+    encoder = as_encoder(made.model.train(), made.processor, batch_size=2)
+    assert encoder.nested is False
+    assert_found(encoder, QUERIES, documents, expected)
+    assert made.model.training
+    with pytest.raises(TypeError, match="got both"):
+        encoder.encode_document([{"text": "w1", "image": documents[0]}])
     again = of_transformers(family)
     assert as_encoder(again.model, again.processor).fingerprint == encoder.fingerprint
 
