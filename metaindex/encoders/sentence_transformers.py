@@ -33,12 +33,14 @@ from metaindex.types import Budget
 
 _LENGTHS = "content_lengths"
 _WEIGHTS = "meta_tokens.safetensors"
+_PROJECTION = "projection.safetensors"
 
 
 def multi_vector_encoder(model: MetaEmbed) -> MultiVectorEncoder:
     """See ``MetaEmbed.to_sentence_transformers``."""
     sizes = {"query_tokens": model.query_tokens, "doc_tokens": model.doc_tokens}
-    modules = [AppendMetaTokens(model), SelectMetaTokens(**sizes, projection=model.projection), NestedBudget(**sizes)]
+    selecting = SelectMetaTokens(**sizes, projection=model.projection)
+    modules: list[nn.Module] = [AppendMetaTokens(model), selecting, NestedBudget(**sizes)]
     made = MultiVectorEncoder(
         modules=modules,
         prompts=dict(model.prompts),
@@ -147,6 +149,7 @@ class AppendMetaTokens(InputModule):
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
         model_kwargs: dict[str, Any] | None = None,
         processor_kwargs: dict[str, Any] | None = None,
         backend: str = "torch",
@@ -162,7 +165,12 @@ class AppendMetaTokens(InputModule):
 
         if backend != "torch":
             raise ValueError(f"backend: expected 'torch', the only one with Meta Tokens, got {backend!r}")
-        place = {"subfolder": subfolder, "token": token, "revision": revision, "local_files_only": local_files_only}
+        place: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
         settings = cls.load_config(model_name_or_path, cache_folder=cache_folder, **place)
         weights = cls.load_file_path(model_name_or_path, _WEIGHTS, cache_folder=cache_folder, **place)
         if weights is None or "backbone" not in settings:
@@ -198,7 +206,8 @@ class SelectMetaTokens(Module):
         if hidden is not None and dim is not None:
             projection = nn.Linear(hidden, dim, bias=False)
         self.projection: nn.Linear | None = projection
-        self.hidden, self.dim = (None, None) if projection is None else (projection.in_features, projection.out_features)
+        self.hidden: int | None = None if projection is None else projection.in_features
+        self.dim: int | None = None if projection is None else projection.out_features
 
     def forward(self, features: dict[str, Any], task: str | None = None, **options: Any) -> dict[str, Any]:
         """``token_embeddings`` [B, L, hidden] become [B, R, d] of queries; of anything else, documents, [B, T, d]."""
@@ -210,17 +219,36 @@ class SelectMetaTokens(Module):
         """Safetensors and JSON, whatever ``safe_serialization`` says."""
         self.save_config(output_path)
         if self.projection is not None:
-            self.save_torch_weights(output_path)
+            save_file(
+                {name: values.detach().cpu().contiguous() for name, values in self.state_dict().items()},
+                Path(output_path) / _PROJECTION,
+            )
 
     @classmethod
-    def load(cls, model_name_or_path: str, **options: Any) -> SelectMetaTokens:
-        """What ``save`` wrote."""
-        names = ("subfolder", "token", "cache_folder", "revision", "local_files_only")
-        place = {name: options[name] for name in names if name in options}
-        module = cls(**cls.load_config(model_name_or_path, **place))
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> SelectMetaTokens:
+        """What ``save`` wrote. Raises UnsupportedFormatError: the projection is missing."""
+        place: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        module = cls(**cls.load_config(model_name_or_path, cache_folder=cache_folder, **place))
         if module.projection is not None:
-            path = cls.load_file_path(model_name_or_path, "model.safetensors", **place)
-            module.load_state_dict(load_file(path))
+            weights = cls.load_file_path(model_name_or_path, _PROJECTION, cache_folder=cache_folder, **place)
+            if weights is None:
+                raise UnsupportedFormatError(f"{model_name_or_path}/{subfolder}: it has no {_PROJECTION}")
+            module.load_state_dict(load_file(weights))
         return module
 
 

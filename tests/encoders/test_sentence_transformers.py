@@ -195,7 +195,7 @@ def test_an_adapter_is_added_to_the_backbone(tmp_path):
     assert_same(model, whole, TEXTS)
 
 
-def test_lengths(tmp_path):
+def test_lengths():
     model = MetaEmbed(*tiny("bert"), R, T).to_sentence_transformers()
     assert model.max_seq_length == 64 - R - T
     model.max_seq_length = 4
@@ -207,7 +207,7 @@ def test_lengths(tmp_path):
 
 
 def test_bad_checkpoints(tmp_path):
-    model = MetaEmbed(*tiny("bert"), R, T).to_sentence_transformers()
+    model = MetaEmbed(*tiny("bert"), R, T, dim=6).to_sentence_transformers()
     model.save_pretrained(str(tmp_path / "model"))
     with pytest.raises(ValueError, match="backend: expected 'torch'"):
         loaded(tmp_path / "model", backend="onnx")
@@ -220,3 +220,7 @@ def test_bad_checkpoints(tmp_path):
     (tmp_path / "model" / "meta_tokens.safetensors").unlink()
     with pytest.raises(UnsupportedFormatError, match=r"no meta_tokens\.json and meta_tokens\.safetensors"):
         loaded(tmp_path / "model")
+    model.save_pretrained(str(tmp_path / "other"))
+    (tmp_path / "other" / "1_SelectMetaTokens" / "projection.safetensors").unlink()
+    with pytest.raises(UnsupportedFormatError, match=r"no projection\.safetensors"):
+        loaded(tmp_path / "other")
