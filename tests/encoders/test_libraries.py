@@ -19,7 +19,7 @@ from metaindex.errors import ShapeError
 from tests import tolerances
 from tests.encoders.retrieval import ENGINE, TRANSFORMERS, engine, of_colpali_engine, of_transformers, pages
 from tests.encoders.scores import assert_scores, searched
-from tests.encoders.tiny import tiny
+from tests.encoders.tiny import images, tiny
 
 QUERIES = ["w1 w2 w3", "w4 w5 w6", "w9 w8 w1"]
 
@@ -66,6 +66,19 @@ def test_transformers(family):
     assert as_encoder(again.model, again.processor).fingerprint == encoder.fingerprint
 
 
+def test_padding_is_left_out():
+    made = of_transformers("colqwen2")
+    documents = images(4)  # of different sizes
+    with torch.no_grad():
+        features = made.processor.process_images(documents)
+        padded = made.model(**features).embeddings
+    lengths = features["attention_mask"].sum(dim=1).tolist()
+    assert len(set(lengths)) == 4
+    found = as_encoder(made.model, made.processor, batch_size=4).encode_document(documents)
+    for vectors, length, row in zip(found, lengths, padded):
+        np.testing.assert_allclose(vectors, row[-length:], rtol=0, atol=tolerances.BATCHED_MODEL)
+
+
 @pytest.mark.parametrize("family", ENGINE)
 def test_colpali_engine(family):
     needs("colpali_engine", *(["torchvision"] if family == "colqwen2" else []))
@@ -73,8 +86,8 @@ def test_colpali_engine(family):
     encoder = as_encoder(made.model, made.processor, batch_size=2)
     assert encoder.nested is False
     documents = pages(5)
-    queries, images = encoded(made, QUERIES, documents)
-    assert_found(encoder, QUERIES, documents, made.processor.score_multi_vector(list(queries), list(images), device="cpu"))
+    queries, found = encoded(made, QUERIES, documents)
+    assert_found(encoder, QUERIES, documents, made.processor.score_multi_vector(list(queries), list(found), device="cpu"))
 
 
 @pytest.mark.parametrize("family", ENGINE)
@@ -88,8 +101,8 @@ def test_texts_as_documents_of_colpali_engine(family, tmp_path):
     )
     with torch.no_grad():
         alone = [made.model(**made.processor.process_texts([text]))[0] for text in ("w1 w2", "w3 w4 w5 w6 w7 w8", "w9")]
-        images = made.model(**made.processor.process_images(shown))
-    for vectors, expected in zip(found, (alone[0], images[0], alone[1], images[1], alone[2])):
+        seen = made.model(**made.processor.process_images(shown))
+    for vectors, expected in zip(found, (alone[0], seen[0], alone[1], seen[1], alone[2])):
         np.testing.assert_allclose(vectors, expected, rtol=0, atol=tolerances.BATCHED_MODEL)
 
 
