@@ -14,11 +14,11 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc kernels -type f)
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Python sources are linked into the environment, so only build inputs call for a new install.
+# Python sources are linked into the environment, so only build inputs call for a new install. Of what colpali-engine asks for, all
+# that is tested is there; of torchvision there is no build beside torch's for the CPU.
 $(VENV)/installed: $(SOURCES) constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) torch==2.13.0
 	$(PIP_INSTALL) --editable '.[demo,test]'
-	# Of what it asks for, all that is tested is there; torchvision has no build beside the CPU build of torch.
 	$(PIP_INSTALL) --no-deps colpali-engine==0.3.18
 	touch $@
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from metaindex import as_encoder
 from metaindex.encoders import MetaEmbed
-from metaindex.errors import UnsupportedFormatError
+from metaindex.errors import MissingDependencyError, UnsupportedFormatError
 from tests import tolerances
 from tests.encoders.scores import assert_scores, searched, sums
 from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, TEXTS, images, tiny
@@ -204,6 +205,12 @@ def test_lengths():
     np.testing.assert_allclose(first, second, rtol=0, atol=tolerances.BATCHED_MODEL)
     with pytest.raises(ValueError, match="max_seq_length: expected at most 56"):
         model.max_seq_length = 57
+
+
+def test_without_the_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "metaindex.encoders.sentence_transformers", None)
+    with pytest.raises(MissingDependencyError, match="sentence-transformers 6 or later"):
+        MetaEmbed(*tiny("bert"), R, T).to_sentence_transformers()
 
 
 def test_bad_checkpoints(tmp_path):
