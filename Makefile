@@ -8,16 +8,18 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc kernels -type f)
 
-.PHONY: demo test lint cpp-test tsan cuda-check triton-check wheel-test bench clean
+.PHONY: demo test pylate-test lint cpp-test tsan cuda-check triton-check wheel-test bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Python sources are linked into the environment, so only build inputs call for a new install.
+# Python sources are linked into the environment, so only build inputs call for a new install. Of what colpali-engine asks for, all
+# that is tested is there; of torchvision there is no build beside torch's for the CPU.
 $(VENV)/installed: $(SOURCES) constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) torch==2.13.0
 	$(PIP_INSTALL) --editable '.[demo,test]'
+	$(PIP_INSTALL) --no-deps colpali-engine==0.3.18
 	touch $@
 
 # From the installed package's record: to install it with one more extra would compile it once more.
@@ -32,6 +34,15 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# PyLate asks for older versions of what is in the environment, so these lie apart and are found first.
+build/pylate/installed: tests/encoders/pylate.txt $(VENV)/installed
+	rm -rf $(@D)
+	$(PIP_INSTALL) --no-deps --target $(@D) --requirement $<
+	touch $@
+
+pylate-test: build/pylate/installed
+	PYTHONPATH=$(<D) $(BIN)/python -m pytest tests/encoders/test_libraries.py -k pylate
 
 lint: $(VENV)/linters
 	$(BIN)/ruff check .

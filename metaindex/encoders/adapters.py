@@ -110,7 +110,7 @@ def _functions(model: Any, processor: Any, batch_size: int) -> tuple[tuple[Encod
         return (_token_vectors(model, "encode_query"), _token_vectors(model, "encode_document")), False
     if hasattr(model, "encode_query") and hasattr(model, "encode_document"):
         by_mean = str(getattr(model, "similarity_fn_name", None)).rpartition(".")[2].lower() in ("meanmaxsim", "mean_maxsim")
-        return (_queries(model, by_mean), _items(model.encode_document)), None
+        return (_queries(model, by_mean), _apart(_items(model.encode_document))), _is_nested(model)
     if isinstance(model, (tuple, list)) and len(model) == 2 and all(map(callable, model)):
         return (_called(model[0]), _called(model[1])), None
     if callable(model) and not _wants_processor(model):
@@ -125,13 +125,22 @@ def _is_multi_vector(model: Any) -> bool:
     return any(base.__name__ == "MultiVectorEncoder" for base in type(model).__mro__)
 
 
+def _is_nested(model: Any) -> bool | None:
+    """Whether a module of a sentence-transformers model says so, as the last one of a MetaEmbed does."""
+    return True if any(getattr(module, "nested", False) for module in _modules(model)) else None
+
+
+def _modules(model: Any) -> list[Any]:
+    return list(model.children()) if hasattr(model, "children") else []
+
+
 def _wants_processor(model: Any) -> bool:
     """A transformers model, which takes tensors, not inputs."""
     return hasattr(model, "config") and hasattr(model, "get_input_embeddings")
 
 
 def _queries(model: Any, by_mean: bool) -> Encode:
-    encode = _items(model.encode_query)
+    encode = _apart(_items(model.encode_query))
     return (lambda inputs: [vectors / len(vectors) for vectors in encode(inputs)]) if by_mean else encode
 
 
@@ -153,6 +162,21 @@ def _items(encode: Callable[[Any], Any]) -> Encode:
     return lambda inputs: encode(_native(inputs))
 
 
+def _apart(encode: Encode) -> Encode:
+    """``encode`` of texts, of images and of both apart, for models that take one kind at a time."""
+
+    def encoded(inputs: list[Content]) -> list[Any]:
+        found: list[Any] = [None] * len(inputs)
+        kinds = [(each.image is None, each.text is None) for each in inputs]
+        for kind in sorted(set(kinds)):
+            places = [place for place, each in enumerate(kinds) if each == kind]
+            for place, vectors in zip(places, encode([inputs[place] for place in places])):
+                found[place] = vectors
+        return found
+
+    return encoded
+
+
 def _called(function: Callable[[Any], Any]) -> Encode:
     def called(inputs: list[Content]) -> Any:
         with _inference(function):
@@ -162,19 +186,31 @@ def _called(function: Callable[[Any], Any]) -> Encode:
 
 
 def _pages(model: Any, processor: Any, batch_size: int, is_query: bool) -> Encode:
-    def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
+    def encoded(inputs: list[Content]) -> list[Any]:
         found: list[Any] = [None] * len(inputs)
         with _inference(model):
-            for with_image in (True, False):
-                places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
-                for start in range(0, len(places), batch_size):
-                    batch = places[start : start + batch_size]
-                    features = _features(processor, [inputs[place] for place in batch], is_query)
-                    for place, vectors in zip(batch, _without_padding(model, features)):
+            for alike in _of_one_length(processor, inputs, is_query):
+                for start in range(0, len(alike), batch_size):
+                    places = alike[start : start + batch_size]
+                    features = _features(processor, [inputs[place] for place in places], is_query)
+                    for place, vectors in zip(places, _without_padding(model, features)):
                         found[place] = vectors
         return found
 
-    return encoded
+    return _apart(encoded)
+
+
+def _of_one_length(processor: Any, inputs: list[Content], is_query: bool) -> list[list[int]]:
+    """Places of texts that have as many tokens; images all together.
+
+    colpali-engine's ColPali reads a text in both directions where it is alone, and only forwards where a batch is padded.
+    """
+    if inputs[0].image is not None:
+        return [list(range(len(inputs)))]
+    places: dict[int, list[int]] = {}
+    for place, length in enumerate(_features(processor, inputs, is_query)["attention_mask"].sum(dim=1).tolist()):
+        places.setdefault(length, []).append(place)
+    return list(places.values())
 
 
 def _features(processor: Any, inputs: list[Content], is_query: bool) -> Any:
@@ -191,6 +227,11 @@ def _without_padding(model: Any, features: Any) -> Iterator[NDArray[np.float32]]
     tensors = {name: values.to(model.device) for name, values in features.items() if name != "labels"}
     found = model(**tensors)
     vectors = getattr(found, "embeddings", found)
+    if vectors.ndim != 3:
+        raise ShapeError(
+            f"model: expected vectors [N, T, d], got {tuple(vectors.shape)}; a model of one vector for each input is no "
+            f"multi-vector encoder"
+        )
     for row, kept in zip(vectors, tensors["attention_mask"].bool()):
         yield _array(row[kept])
 
@@ -264,8 +305,13 @@ def _fingerprint(model: Any) -> str:
     if isinstance(model, (tuple, list)):
         both = [_fingerprint(each) for each in model]
         return both[0] if both[0] == both[1] else identity.of_settings("pair", {"of": both})
+    for module in _modules(model)[:1]:
+        # A MetaEmbed as modules of sentence-transformers makes the same vectors as before.
+        if hasattr(module, "fingerprint_in") and (known := module.fingerprint_in(model)) is not None:
+            return str(known)
     if hasattr(model, "state_dict"):
         settings = {name: getattr(model, name, None) for name in ("prompts", "similarity_fn_name", "default_prompt_name")}
+        settings |= {name: getattr(model, name) for name in ("query_prefix", "document_prefix") if hasattr(model, name)}
         return identity.of_module(type(model).__name__, model, settings)
     if isinstance(model, partial):
         bound = {"of": _fingerprint(model.func), "args": model.args, "keywords": model.keywords}

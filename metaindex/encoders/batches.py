@@ -32,6 +32,16 @@ def tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
 
 
+def batched(
+    processor: Any, contents: Sequence[Content], prompt: str, image_text: str | None, limit: int, ids: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What a backbone takes for ``contents``, Meta Tokens ``ids`` behind each, and the rows' lengths without them as
+    ``content_lengths``. Else as ``tokenize``."""
+    rows, images = tokenize(processor, contents, prompt, image_text, limit)
+    batch, lengths = with_meta_tokens(rows, ids, tokenizer_of(processor).pad_token_id or 0)
+    return batch | images | {"content_lengths": lengths}
+
+
 def tokenize(
     processor: Any, contents: Sequence[Content], prompt: str, image_text: str | None, limit: int
 ) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:

@@ -32,6 +32,11 @@ class InputTable(nn.Module):
         assert isinstance(weight, torch.Tensor)
         return weight
 
+    @property
+    def ids(self) -> torch.Tensor:
+        """The ids of the Meta Tokens, on the CPU."""
+        return torch.arange(self.first, self.first + len(self.meta_tokens))
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         is_meta = ids >= self.first
         plain: torch.Tensor = self.base(ids.masked_fill(is_meta, 0))
@@ -52,3 +57,15 @@ def attach(backbone: Any, count: int) -> InputTable:
     table = InputTable(base, count, max(base.weight.shape[0], -1 if image is None else image + 1))
     backbone.set_input_embeddings(table)
     return table
+
+
+def selected(states: torch.Tensor, starts: torch.Tensor, first: int, count: int, projection: nn.Module | None) -> torch.Tensor:
+    """The vectors [B, count, d] of Meta Tokens ``first`` and on, projected, L2-normalised, float32.
+
+    ``states``: the backbone's last ones [B, L, hidden]. ``starts``: how many tokens come before a row's Meta Tokens [B].
+    """
+    places = starts.to(states.device)[:, None] + first + torch.arange(count, device=states.device)
+    chosen = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
+    if projection is not None:
+        chosen = projection(chosen.to(next(projection.parameters()).device))
+    return nn.functional.normalize(chosen.float(), dim=-1)  # divides by no less than 1e-12, so zeros stay zeros

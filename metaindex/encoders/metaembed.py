@@ -13,9 +13,10 @@ from torch import nn
 
 from metaindex.checks import integer
 from metaindex.encoders import identity
-from metaindex.encoders.batches import text_of_image, tokenize, tokenizer_of, with_meta_tokens
+from metaindex.encoders.batches import batched, text_of_image, tokenizer_of
 from metaindex.encoders.inputs import Content, contents
-from metaindex.encoders.meta_tokens import attach
+from metaindex.encoders.meta_tokens import attach, selected
+from metaindex.errors import MissingDependencyError
 
 Side = Literal["query", "document"]
 _LONGEST = 1 << 20  # tokenizers without a limit say 10**30
@@ -79,6 +80,7 @@ class MetaEmbed(nn.Module):
                 f"query_tokens, doc_tokens: expected fewer than the backbone's {room + self.query_tokens + self.doc_tokens} "
                 f"positions, got {self.query_tokens} and {self.doc_tokens}"
             )
+        self.room = room
         self.max_length = room if max_length is None else integer("max_length", max_length, most=room)
         self.table = attach(base, self.query_tokens + self.doc_tokens)
         hidden, like = config.hidden_size, self.table.weight
@@ -146,11 +148,7 @@ class MetaEmbed(nn.Module):
         starts = inputs.pop("content_lengths")
         states = self.base(**inputs, use_cache=False).last_hidden_state
         first, count = (0, self.query_tokens) if side == "query" else (self.query_tokens, self.doc_tokens)
-        places = starts.to(states.device)[:, None] + first + torch.arange(count, device=states.device)
-        chosen = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
-        if self.projection is not None:
-            chosen = self.projection(chosen.to(self.projection.weight.device))
-        return nn.functional.normalize(chosen.float(), dim=-1)  # divides by no less than 1e-12, so zeros stay zeros
+        return selected(states, starts, first, count, self.projection)
 
     def save(self, path: str | os.PathLike[str], *, merge: bool = False) -> None:
         """Write a new folder that ``load`` reads: safetensors and JSON, nothing that could run code.
@@ -164,6 +162,23 @@ class MetaEmbed(nn.Module):
         from metaindex.encoders.saving import save
 
         save(self, path, merge=merge)
+
+    def to_sentence_transformers(self) -> Any:
+        """This model as a ``MultiVectorEncoder`` of sentence-transformers, whose modules share its weights.
+
+        Its ``save_pretrained`` writes a checkpoint of that library, of a peft model the backbone with the adapter added; see
+        ``metaindex.encoders.sentence_transformers``.
+
+        Raises:
+            MissingDependencyError: sentence-transformers is not installed, or older than version 6.
+        """
+        try:
+            from metaindex.encoders.sentence_transformers import multi_vector_encoder
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"this needs sentence-transformers 6 or later ({error}): pip install 'sentence-transformers>=6'"
+            ) from None
+        return multi_vector_encoder(self)
 
     @classmethod
     def load(
@@ -183,13 +198,11 @@ class MetaEmbed(nn.Module):
         return load(cls, path, backbone=backbone, device=device, dtype=dtype)
 
     def _batch(self, inputs: Sequence[Content], side: Side) -> dict[str, Any]:
-        rows, images = tokenize(self.processor, inputs, self.prompts[side], self.image_text, self.max_length)
-        ids = torch.arange(self.query_tokens + self.doc_tokens) + self.table.first
-        batch, lengths = with_meta_tokens(rows, ids, tokenizer_of(self.processor).pad_token_id or 0)
+        batch = batched(self.processor, inputs, self.prompts[side], self.image_text, self.max_length, self.table.ids)
         device, dtype = self.device, self.table.weight.dtype
         return {
             name: values.to(device, dtype) if values.is_floating_point() else values.to(device)
-            for name, values in (batch | images | {"content_lengths": lengths}).items()
+            for name, values in batch.items()
         }
 
     def _encode(self, inputs: Sequence[Any], side: Side, batch_size: int, progress: bool, as_tensor: bool) -> Any:

@@ -59,13 +59,13 @@ def save(model: MetaEmbed, path: str | os.PathLike[str], *, merge: bool) -> None
 
 def _write(model: MetaEmbed, folder: Path, *, adapter: bool) -> None:
     record: dict[str, Any] = {"format": FORMAT, "settings": model.settings()}
-    with _without_meta_tokens(model):
+    with without_meta_tokens(model):
         if adapter:
             model.backbone.save_pretrained(folder / _ADAPTER, safe_serialization=True)
             below = model.backbone.get_base_model()
             record["backbone"] = {"class": type(below).__name__, "path": str(below.config.name_or_path)}
         else:
-            whole = copy.deepcopy(model.backbone).merge_and_unload().base_model if _is_peft(model) else model.backbone
+            whole = merged(model.backbone)
             whole.save_pretrained(folder / _BACKBONE, safe_serialization=True)
             record["backbone"] = {"class": type(whole).__name__}
     model.processor.save_pretrained(folder / _PROCESSOR)
@@ -77,8 +77,11 @@ def _write(model: MetaEmbed, folder: Path, *, adapter: bool) -> None:
 
 
 @contextmanager
-def _without_meta_tokens(model: MetaEmbed) -> Iterator[None]:
-    """The backbone as its own library made it, whose names of weights are what that library reads."""
+def without_meta_tokens(model: Any) -> Iterator[None]:
+    """The backbone as its own library made it, whose names of weights are what that library reads.
+
+    ``model``: with ``base``, the transformers model, and ``table``, its ``InputTable``.
+    """
     base = model.base
     base.set_input_embeddings(model.table.base)
     try:
@@ -87,8 +90,9 @@ def _without_meta_tokens(model: MetaEmbed) -> Iterator[None]:
         base.set_input_embeddings(model.table)
 
 
-def _is_peft(model: MetaEmbed) -> bool:
-    return hasattr(model.backbone, "peft_config")
+def merged(backbone: Any) -> Any:
+    """Of a peft model a copy of its backbone with the adapter added to it; any other as it is."""
+    return copy.deepcopy(backbone).merge_and_unload().base_model if hasattr(backbone, "peft_config") else backbone
 
 
 def load(
@@ -106,7 +110,7 @@ def load(
     elif backbone is not None:
         raise ValueError(f"backbone: expected none, since {folder} holds its own, got {type(backbone).__name__}")
     else:
-        known = _class(folder, record["backbone"])
+        known = named_class(folder / _SETTINGS, record["backbone"]["class"])
         found = known.from_pretrained(folder / _BACKBONE, local_files_only=True, use_safetensors=True)
     model = cls(found, processor, **record["settings"])
     weights = load_file(folder / _WEIGHTS)
@@ -128,19 +132,18 @@ def _with_adapter(folder: Path, record: dict[str, str], backbone: Any) -> Any:
             raise ValueError(
                 f"backbone: {folder} holds an adapter and does not tell where its backbone was; give the model or its path"
             )
-        backbone = _class(folder, record).from_pretrained(where, use_safetensors=True)
+        backbone = named_class(folder / _SETTINGS, record["class"]).from_pretrained(where, use_safetensors=True)
     return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
 
 
-def _class(folder: Path, record: dict[str, str]) -> Any:
-    """The transformers model that a record names."""
+def named_class(file: str | os.PathLike[str], name: str) -> Any:
+    """The transformers model that ``file`` names; anything else of that name is an UnsupportedFormatError."""
     import transformers
 
-    found = getattr(transformers, record["class"], None)
+    found = getattr(transformers, name, None)
     if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
         raise UnsupportedFormatError(
-            f"{folder / _SETTINGS}: this version of transformers has no model {record['class']!r}; install the one that it "
-            f"was saved with"
+            f"{file}: this version of transformers has no model {name!r}; install the one that it was saved with"
         )
     return found
 

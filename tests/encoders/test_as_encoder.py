@@ -9,34 +9,16 @@ import pytest
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 import torch
-import transformers
 
-from metaindex import MetaIndex, as_encoder, nest
+from metaindex import as_encoder, nest
 from metaindex.encoders import Encoder, MetaEmbed
 from metaindex.encoders.minilm import MiniLM
 from metaindex.errors import ShapeError
-from tests import tolerances
-from tests.encoders.stand_ins import DIM, ColBERT, PageModel, PageProcessor, Words, vectors_of
-from tests.encoders.tiny import images, tiny
+from tests.encoders.scores import assert_scores, searched, sums
+from tests.encoders.stand_ins import DIM, Words, vectors_of
+from tests.encoders.tiny import tiny
 
 TEXTS = ["w1 w2 w3", "w4 w5 w6", "w7 w1 w4", "w3 w2 w9"]
-
-
-def sums(queries, documents):
-    return np.array([[(query @ document.T).max(axis=1).sum() for document in documents] for query in queries])
-
-
-def searched(encoder, queries, documents):
-    """Scores [queries, documents] through an index."""
-    index = MetaIndex(codec="float32", nested=encoder.nested)
-    index.add(encoder.encode_document(documents))
-    scores, ids = index.search(encoder.encode_query(queries), k=len(documents))
-    return np.take_along_axis(scores, np.argsort(ids, axis=1), axis=1)
-
-
-def assert_scores(found, expected):
-    expected = np.asarray(expected, dtype=np.float64)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BATCHED_MODEL * expected.max())
 
 
 @pytest.fixture
@@ -73,51 +55,6 @@ def test_sentence_transformer(bert):
     expected = [tokens / np.linalg.norm(tokens, axis=1, keepdims=True) for tokens in expected]
     assert [len(tokens) for tokens in expected] == [4] * 4
     assert_scores(searched(encoder, TEXTS, TEXTS), sums(expected, expected))
-
-
-def test_pylate():
-    encoder = as_encoder(ColBERT())
-    assert encoder.nested is False
-    queries, documents = [vectors_of(f"[Q] {text}") for text in TEXTS], [vectors_of(f"[D] {text}") for text in TEXTS]
-    assert_scores(searched(encoder, TEXTS, TEXTS), sums(queries, documents))
-
-
-@pytest.mark.parametrize("output", [False, True])
-def test_colpali_engine(output, tmp_path):
-    model = PageModel(output=output).train()
-    encoder = as_encoder(model, PageProcessor(), batch_size=2)
-    shown = images(3)
-    shown[1].save(tmp_path / "page.png")
-    documents = [shown[0], "w1 w2 w3 w4 w5", tmp_path / "page.png", shown[2], "w1"]
-    texts = [f"image {image.width} {image.height}" for image in shown]
-    plain = [texts[0], "w1 w2 w3 w4 w5", texts[1], texts[2], "w1"]
-    found = encoder.encode_document(documents)
-    for vectors, text in zip(found, plain):
-        np.testing.assert_array_equal(vectors, vectors_of(text))
-    assert model.batches == [2, 1, 2]
-    assert model.training
-    expected = sums([vectors_of(f"query {text}") for text in TEXTS], [vectors_of(text) for text in plain])
-    assert_scores(searched(encoder, TEXTS, documents), expected)
-    with pytest.raises(TypeError, match="got both"):
-        encoder.encode_document([{"text": "w1", "image": shown[0]}])
-
-
-@pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)  # transformers' own
-def test_for_retrieval():
-    made = tiny("paligemma")
-    config = transformers.ColPaliConfig(vlm_config=made.backbone.config, embedding_dim=DIM)
-    torch.manual_seed(0)
-    model = transformers.ColPaliForRetrieval(config).eval()
-    processor = transformers.ColPaliProcessor(made.processor.image_processor, made.processor.tokenizer)
-    encoder = as_encoder(model, processor)
-    shown = images(4)
-    with torch.no_grad():
-        queries = model(**processor.process_queries(TEXTS)).embeddings
-        documents = model(**processor.process_images(shown)).embeddings
-    assert_scores(searched(encoder, TEXTS, shown), processor.score_retrieval(queries, documents))
-    assert as_encoder(model, processor).fingerprint == encoder.fingerprint
 
 
 def test_functions_and_modules():

@@ -9,9 +9,6 @@ import torch
 import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
 
 VISION_MARKS = ["<|vision_start|>", "<|vision_end|>"]
@@ -57,11 +54,16 @@ def tiny(family: str, side: str = "right", seed: int = 0) -> Tiny:
     """A model of a family, all of its weights large enough to matter."""
     torch.manual_seed(seed)
     made = globals()[f"_{family}"](side)
+    spread(made.backbone)
+    return made._replace(backbone=made.backbone.eval())
+
+
+def spread(model: Any) -> None:
+    """Make random weights large enough to matter."""
     with torch.no_grad():
-        for name, values in made.backbone.named_parameters():
+        for name, values in model.named_parameters():
             if "norm" not in name.lower():
                 values.copy_(torch.randn_like(values) * (1.0 if values.ndim == 1 else 0.5))
-    return made._replace(backbone=made.backbone.eval())
 
 
 def images(count: int) -> list[Image.Image]:
@@ -71,6 +73,29 @@ def images(count: int) -> list[Image.Image]:
     return [
         Image.fromarray(rng.integers(0, 255, (*shapes[number % len(shapes)], 3), dtype=np.uint8)) for number in range(count)
     ]
+
+
+# Readers of images that need no torchvision. They are imported where they are used: older versions of transformers lack them.
+
+
+def qwen_images() -> Any:
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    return Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
+
+
+def siglip_images() -> Any:
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    reader = SiglipImageProcessorPil(size={"height": 28, "width": 28})
+    reader.image_seq_length = 4
+    return reader
+
+
+def mllama_images() -> Any:
+    from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+
+    return MllamaImageProcessorPil(size={"height": 28, "width": 28}, max_image_tiles=2)
 
 
 def _bert(side: str) -> Tiny:
@@ -107,9 +132,8 @@ def _qwen2_5_vl(side: str) -> Tiny:
         vision_start_token_id=ID["<|vision_start|>"],
         vision_end_token_id=ID["<|vision_end|>"],
     )
-    reader = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
     model = transformers.Qwen2_5_VLForConditionalGeneration(config)
-    return Tiny(model, QwenProcessor(reader, tokenizer(side=side, begin=False, marks=True)))
+    return Tiny(model, QwenProcessor(qwen_images(), tokenizer(side=side, begin=False, marks=True)))
 
 
 def _paligemma(side: str) -> Tiny:
@@ -122,11 +146,8 @@ def _paligemma(side: str) -> Tiny:
         projection_dim=16,
         hidden_size=16,
     )
-    reader = SiglipImageProcessorPil(size={"height": 28, "width": 28})
-    reader.image_seq_length = 4
-    made = tokenizer(side=side, begin=False)
     model = transformers.PaliGemmaForConditionalGeneration(config)
-    return Tiny(model, transformers.PaliGemmaProcessor(reader, made))
+    return Tiny(model, transformers.PaliGemmaProcessor(siglip_images(), tokenizer(side=side, begin=False)))
 
 
 def _mllama(side: str) -> Tiny:
@@ -144,6 +165,5 @@ def _mllama(side: str) -> Tiny:
         vision_config=vision,
         image_token_index=ID["<|image|>"],
     )
-    reader = MllamaImageProcessorPil(size={"height": 28, "width": 28}, max_image_tiles=2)
     model = transformers.MllamaForConditionalGeneration(config)
-    return Tiny(model, transformers.MllamaProcessor(reader, tokenizer(side=side)))
+    return Tiny(model, transformers.MllamaProcessor(mllama_images(), tokenizer(side=side)))
