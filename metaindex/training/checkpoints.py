@@ -50,10 +50,8 @@ def save(
             shutil.rmtree(each)
 
 
-def load(
-    folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, scheduler: Any, told: dict[str, Any]
-) -> int:
-    """Put the last checkpoint below ``folder`` into weights, optimizer and schedule, and return its step; 0 where there is none.
+def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, scheduler: Any, told: dict[str, Any]) -> int:
+    """Put the last checkpoint below ``folder`` into weights, optimizer and schedule, and return its step; 0 without one.
 
     Raises:
         ValueError: it is of a run that was told otherwise. UnsupportedFormatError: it is no checkpoint of this version.
@@ -75,8 +73,10 @@ def load(
             f"resume: expected {name} = {before.get(name)!r}, with which {last} was made, got {now[name]!r}; "
             f"give the same, or train anew elsewhere"
         )
-    if set(values) != set(weights):
-        raise ValueError(f"resume: {last} holds other weights than this model trains; give the same model, or train anew elsewhere")
+    if {name: each.shape for name, each in values.items()} != {name: each.shape for name, each in weights.items()}:
+        raise ValueError(
+            f"resume: {last} holds other weights than this model trains; give the same model or train anew elsewhere"
+        )
     with torch.no_grad():
         for name, each in weights.items():
             each.copy_(values[name])

@@ -1,8 +1,8 @@
 """From a batch of examples to vectors and gradients, chunk by chunk.
 
-Gradient caching (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): the loss needs the
-vectors of a whole batch, but its gradient at them is all that the model needs. So vectors are computed without gradients, the
-loss is derived at the vectors, and each chunk is computed again, with gradients.
+Gradient caching (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021): the loss needs
+the vectors of a whole batch, but its gradient at them is all that the model needs. So vectors are computed without gradients,
+the loss is derived at the vectors, and each chunk is computed again, with gradients.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metaindex.training.loss import MMRLoss
 
 
 class Chunk(NamedTuple):
-    """Inputs of one forward pass: their places on their side, what ``MetaEmbed.batch`` made of them, and the seed of dropout."""
+    """Inputs of one forward pass: their places on their side, what ``MetaEmbed.batch`` made of them, and dropout's seed."""
 
     side: Side
     places: list[int]
@@ -59,7 +59,7 @@ def derive(
 
 
 def arguments(examples: Sequence[Example], queries: torch.Tensor, documents: torch.Tensor) -> dict[str, torch.Tensor | None]:
-    """What the loss takes: ``queries`` [B, R, d], and ``documents`` [B + K, T, d], the right ones and then all hard negatives."""
+    """What the loss takes, of ``queries`` [B, R, d] and ``documents`` [B + K, T, d]: the right ones, then hard negatives."""
     device, right = documents.device, documents[: len(examples)]
     ids = torch.tensor([identifier(each.positive) for each in examples], device=device)
     most = max(len(each.negatives) for each in examples)
@@ -75,7 +75,8 @@ def arguments(examples: Sequence[Example], queries: torch.Tensor, documents: tor
     return found | {"negatives": negatives, "present": present, "negative_ids": negative_ids}
 
 
-def _documents(examples: Sequence[Example]) -> list[Content]:
+def documents_of(examples: Sequence[Example]) -> list[Content]:
+    """The right documents and then all hard negatives, as ``arguments`` takes their vectors."""
     return [each.positive for each in examples] + [wrong for each in examples for wrong in each.negatives]
 
 

@@ -1,8 +1,8 @@
 """What is learned from: queries, their right documents, and documents that are wrong though they look right.
 
-A file has one JSON object in each line: ``{"query": "...", "positive": "...", "negatives": ["...", "..."]}``, where the negatives
-may be missing. Each of them is a text, or an object of "text", "image" or both; the image is a path, relative to the folder of
-the file. Empty lines don't count.
+A file has one JSON object in each line: ``{"query": "...", "positive": "...", "negatives": ["...", "..."]}``, where the
+negatives may be missing. Each of them is a text, or an object of "text", "image" or both; the image is a path, relative to the
+folder of the file. Empty lines don't count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Example(NamedTuple):
 
     @classmethod
     def of(cls, query: Any, positive: Any, negatives: Sequence[Any] = ()) -> Example:
-        """From what encoders take: a text, an image (PIL or ``pathlib.Path``) or a dict of both. Raises TypeError, ValueError."""
+        """From what encoders take: texts, images (PIL or ``pathlib.Path``) or dicts of both. Raises TypeError, ValueError."""
         if isinstance(negatives, (str, Path)) or not isinstance(negatives, Sequence):
             raise TypeError(f"negatives: expected a list, got {type(negatives).__name__}; wrap it in a list")
         wrong = tuple(content(each, f"negatives[{place}]") for place, each in enumerate(negatives))

@@ -32,8 +32,8 @@ class MMRLoss(nn.Module):
     """The loss of queries [B, R, d] and their documents [B, T, d], which are each other's negatives.
 
     Similarities are computed once for all groups, in float32 whatever autocast says, and at most 128 MiB of them are held at a
-    time. With torch.distributed, documents of all processes are negatives. Each process returns the loss of its own queries; the
-    mean over processes, of losses and of the gradients of weights, is that of one process with all of the batch.
+    time. With torch.distributed, documents of all processes are negatives. Each process returns the loss of its own queries;
+    the mean over processes, of losses and of the gradients of weights, is that of one process with all of the batch.
 
     Args:
         groups: budgets (r_q, r_c), each with a loss of its own; by default the paper's, for 16 and 64 tokens.
@@ -94,9 +94,7 @@ class MMRLoss(nn.Module):
         Raises:
             ShapeError: shapes do not fit each other, or a group is larger than the vectors.
         """
-        return self.total(
-            self.by_group(queries, documents, negatives, present=present, ids=ids, negative_ids=negative_ids)
-        )
+        return self.total(self.by_group(queries, documents, negatives, present=present, ids=ids, negative_ids=negative_ids))
 
     def total(self, losses: torch.Tensor) -> torch.Tensor:
         """What ``forward`` returns of the losses [G] of ``by_group``."""

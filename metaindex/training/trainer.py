@@ -52,8 +52,9 @@ def train(
         progress: draw a bar on stderr where that is a terminal.
 
     Raises:
-        ValueError: fewer examples than a batch, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint of
-            another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss is.
+        ValueError: fewer examples than a batch, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint
+            of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss is not
+            finite.
     """
     options = TrainingOptions() if options is None else options
     loss = MMRLoss(groups_of(model.query_tokens, model.doc_tokens)) if loss is None else loss
@@ -143,9 +144,7 @@ class _Run:
 
     def _evaluate(self, step: int) -> None:
         if processes.rank() == 0:
-            found = evaluate(
-                self.model, self.evaluation, self.loss, batch_size=self.options.batch_size, bf16=self.options.bf16
-            )
+            found = evaluate(self.model, self.evaluation, self.loss, batch_size=self.options.batch_size, bf16=self.options.bf16)
             self._write({"step": step, "evaluation": found})
         processes.wait_for_all()
 
@@ -168,6 +167,11 @@ class _Run:
         for each in self.examples:
             digest.update(repr([identifier(every) for every in (each.query, each.positive, *each.negatives)]).encode())
         about = {"loss": repr(self.loss), "weights of groups": self.loss.weights, "model": self.model.settings()}
+        adapters = getattr(self.model.backbone, "peft_config", {})
+        about["adapters"] = {
+            name: [getattr(config, key, None) for key in ("r", "lora_alpha", "lora_dropout")]
+            for name, config in adapters.items()
+        }
         return options | about | {"processes": processes.processes(), "steps": self.steps, "examples": digest.hexdigest()}
 
     def _names(self) -> list[str]:
