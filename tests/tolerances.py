@@ -41,8 +41,8 @@ FITTED_THREADS = 0.2
 # The coarse stage: float32 inner products of some hundred terms of about 1, summed by FAISS and by numpy.
 COARSE_INNER_PRODUCT = 1e-3
 
-# The training loss in float32 against its formula in float64. Logits of up to some hundred are sums of 16 products over 0.03, each
-# with an error of some units of 2**-24, so 533 is off by about 1e-4, and the loss, a difference of logits, as much.
+# The training loss in float32 against its formula in float64. A logit of 533 is a sum of 16 products over 0.03, each with an
+# error of some units of 2**-24: it is off by about 1e-4, and so is the loss, a difference of logits.
 MMR_LOSS = {"rtol": 1e-5, "atol": 3e-4}
 # Its gradients, relative to the largest: probabilities, off by as much as the logits.
 MMR_GRADIENT = 1e-3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+import torch
 
 from metaindex.errors import ShapeError
 from metaindex.training import GROUPS, MMRLoss, groups_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,19 +100,16 @@ def test_lora_trains_the_adapter_and_the_meta_tokens(family):
 def test_adapters_need_layers():
     with pytest.raises(ValueError, match="rank: expected at least 1"):
         with_lora(tiny("bert").backbone, rank=0)
+    table = torch.nn.Embedding(2, 2)
     with pytest.raises(ValueError, match="found none in Embedding"):
-        layer = torch.nn.Embedding(2, 2)
-        layer.base_model = layer
-        with_lora(layer)
+        with_lora(SimpleNamespace(base_model=table))
 
 
 def test_the_same_seed_is_the_same_model():
-    state = torch.random.get_rng_state()
     first, log = trained()
     again, log_again = trained()
     assert_equal(again, first)
     assert without_times(log_again) == without_times(log)
-    assert torch.equal(torch.random.get_rng_state(), state) or True
     for other in (replace(OPTIONS, seed=1), replace(OPTIONS, by_length=True)):
         found, _ = trained(options=other)
         assert any((found[name] != values).any() for name, values in first.items())
