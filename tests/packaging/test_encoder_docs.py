@@ -1,7 +1,7 @@
 """The examples of docs/encoders.md and docs/training.md run as they stand, one after the other."""
 
-import json
 import importlib.util
+import json
 import re
 import subprocess
 import sys
