@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from metaindex.errors import UnsupportedFormatError
@@ -64,7 +65,7 @@ def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, s
         state = json.loads((last / _STATE).read_text(encoding="utf-8"))
         step, before = int(state["step"]), state["told"]
         values, kept = load_file(last / _WEIGHTS), load_file(last / _OPTIMIZER)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UnsupportedFormatError(f"{last}: can't be read as a checkpoint ({error}); remove it to start anew") from None
     now = json.loads(json.dumps(told))
     if wrong := [name for name in now if before.get(name) != now[name]]:

@@ -87,11 +87,12 @@ def test_resume_json_and_merge(asked, tmp_path, capsys):
     (tmp_path / "run" / "model").rename(tmp_path / "first")
     assert main([*asked, *more]) == 1
     assert "something stands there already" in capsys.readouterr().err
+    assert main([*asked, *more, "--resume", "--lora-alpha", "7"]) == 1
+    assert "resume: expected adapters" in capsys.readouterr().err
     assert main([*asked, *more, "--resume"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
     assert MetaEmbed.load(tmp_path / "run" / "model").fingerprint == MetaEmbed.load(tmp_path / "first").fingerprint
-    assert main([*asked, *more, "--resume", "--lora-alpha", "7"]) == 1
 
 
 def test_the_whole_backbone(asked, tmp_path):
