@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ class _Run:
         if not torch.isfinite(losses).all():
             raise NonFiniteError(f"loss: it is {losses.tolist()} at step {step}; lower the learning rates, or raise warmup")
         processes.average_gradients(self.weights.values())
-        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), options.max_gradient_norm or float("inf"))
+        longest = float("inf") if options.max_gradient_norm is None else options.max_gradient_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), longest)
         rates = self.scheduler.get_last_lr()
         self.optimizer.step()
         self.scheduler.step()
@@ -151,13 +153,14 @@ class _Run:
     def _save(self, step: int) -> None:
         if processes.rank() == 0:
             assert self.output is not None
-            checkpoints.save(self.output, step, self.weights, self.optimizer, self.scheduler, self._told())
+            checkpoints.save(self.output, step, self.weights, self.optimizer, self.scheduler, self._told)
         processes.wait_for_all()
 
     def _resumed(self) -> int:
         assert self.output is not None
-        return checkpoints.load(self.output, self.weights, self.optimizer, self.scheduler, self._told())
+        return checkpoints.load(self.output, self.weights, self.optimizer, self.scheduler, self._told)
 
+    @cached_property
     def _told(self) -> dict[str, Any]:
         """What a run that goes on must share with the one that began: all that the weights depend on."""
         options = dataclasses.asdict(self.options)
@@ -183,7 +186,7 @@ class _Run:
             return
         self.output.mkdir(parents=True, exist_ok=True)
         log = self.output / _LOG
-        lines = log.read_text(encoding="utf-8").splitlines() if done and log.exists() else []
+        lines = log.read_text(encoding="utf-8").split("\n")[:-1] if done and log.exists() else []  # the last one may be torn
         self.log = [line for line in map(json.loads, lines) if line["step"] <= done]
         log.write_text("".join(f"{json.dumps(line)}\n" for line in self.log), encoding="utf-8")
         if self.log:
