@@ -7,6 +7,7 @@ gradient is the mean of theirs, given that what was gathered carries gradients b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import distributed
@@ -27,13 +28,8 @@ def gathered(values: torch.Tensor) -> torch.Tensor:
     """
     if not _together():
         return values
-    if values.requires_grad:
-        from torch.distributed.nn import functional
-
-        return torch.cat(functional.all_gather(values))
-    found = [torch.empty_like(values) for _ in range(processes())]
-    distributed.all_gather(found, values.contiguous())
-    return torch.cat(found)
+    found: torch.Tensor = _Gathered.apply(values)
+    return found
 
 
 def averaged(values: torch.Tensor) -> torch.Tensor:
@@ -63,6 +59,22 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 def wait_for_all() -> None:
     if _together():
         distributed.barrier()
+
+
+class _Gathered(torch.autograd.Function):
+    """torch.distributed.nn has one, which is deprecated and wrong where it was tried, with gloo on torch 2.13."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        found = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(processes())]
+        distributed.all_gather(found, values.contiguous())
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(processes())[rank()]
 
 
 def _together() -> bool:

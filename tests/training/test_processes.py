@@ -93,7 +93,8 @@ def test_training(two):
     (_, _, first, *logs), (_, _, second, *_) = two
     for name, values in expected.items():
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-        np.testing.assert_allclose(first[name], values, atol=tolerances.TRAINED_WEIGHT, err_msg=name)
+        if not name.endswith("key.bias"):  # softmax does not see it, so all its gradient is rounding
+            np.testing.assert_allclose(first[name], values, atol=tolerances.TRAINED_WEIGHT, err_msg=name)
     np.testing.assert_allclose(list(logs[0].values()), list(logged.values()), rtol=tolerances.TRAINED_LOSS)
     assert logs[1] == lines
     assert two[1][4] == lines - 1  # the first process evaluates for all

@@ -17,6 +17,7 @@ from tests.encoders.tiny import images, tiny
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:`max_length` is ignored when:UserWarning"),
 ]
 SMALL = [
     "--query-tokens",
