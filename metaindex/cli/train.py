@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,7 @@ from metaindex.training.examples import read_examples
 from metaindex.training.options import SCHEDULES, TrainingOptions
 
 _DEFAULT = TrainingOptions()
-_TOLD = ("epochs", "steps", "batch_size", "chunk_size", "cache_gradients", "learning_rate", "meta_learning_rate")
-_TOLD += ("projection_learning_rate", "weight_decay", "warmup", "schedule", "bf16", "by_length", "seed", "log_every")
-_TOLD += ("evaluate_every", "save_every")
+_TOLD = [field.name for field in fields(TrainingOptions) if field.name != "max_gradient_norm"]
 
 
 def add_parser(commands: Any) -> None:
@@ -48,7 +47,7 @@ def _add_model(group: Any) -> None:
         metavar="N",
         help="of the adapter (32); 0 trains the whole backbone",
     )
-    group.add_argument("--lora-alpha", type=arguments.positive, default=32.0, metavar="A", help="weight of the adapter (32)")
+    group.add_argument("--lora-alpha", type=arguments.count, default=32, metavar="A", help="weight of the adapter (32)")
     group.add_argument("--lora-dropout", type=arguments.fraction, default=0.0, metavar="P", help="before the adapter (0)")
     group.add_argument("--merge", action="store_true", help="save the sum of backbone and adapter, not the adapter alone")
     group.add_argument("--device", help='such as "cpu" or "cuda:1" (a GPU if there is one)')

@@ -9,7 +9,7 @@ from torch import nn
 from metaindex.checks import integer
 
 
-def with_lora(backbone: Any, rank: int = 32, alpha: float = 32, dropout: float = 0.0) -> Any:
+def with_lora(backbone: Any, rank: int = 32, alpha: int = 32, dropout: float = 0.0) -> Any:
     """A peft model around a transformers backbone: its weights are frozen, each linear layer that reads text has an adapter.
 
     These are the projections to queries, keys, values and out of attention, and those of the MLP, as in the paper. Towers for

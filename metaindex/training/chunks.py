@@ -51,19 +51,21 @@ def derive(
         vectors = [each.requires_grad_() for each in vectors]
     found = _in_order(queries, vectors[: len(queries)]), _in_order(documents, vectors[len(queries) :])
     losses = loss.by_group(**arguments(examples, *found))
-    loss.total(losses).backward()
+    total: Any = loss.total(losses)
+    total.backward()
     if cache:
         for chunk, each in zip(every, vectors):
-            _encoded(model, chunk, bf16).backward(each.grad)
+            again: Any = _encoded(model, chunk, bf16)
+            again.backward(each.grad)
     return losses.detach()
 
 
-def arguments(examples: Sequence[Example], queries: torch.Tensor, documents: torch.Tensor) -> dict[str, torch.Tensor | None]:
+def arguments(examples: Sequence[Example], queries: torch.Tensor, documents: torch.Tensor) -> dict[str, Any]:
     """What the loss takes, of ``queries`` [B, R, d] and ``documents`` [B + K, T, d]: the right ones, then hard negatives."""
     device, right = documents.device, documents[: len(examples)]
     ids = torch.tensor([identifier(each.positive) for each in examples], device=device)
     most = max(len(each.negatives) for each in examples)
-    found: dict[str, torch.Tensor | None] = {"queries": queries, "documents": right, "ids": ids}
+    found: dict[str, Any] = {"queries": queries, "documents": right, "ids": ids}
     if most == 0:
         return found
     counts = torch.tensor([len(each.negatives) for each in examples], device=device)

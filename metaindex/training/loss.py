@@ -156,7 +156,7 @@ class MMRLoss(nn.Module):
         edges = sorted({group.r_c for group in self.groups})
         widths = [after - before for before, after in zip([0, *edges], edges)]
         best: dict[int, torch.Tensor] = {}
-        for edge, part in zip(edges, similarities.split(widths, dim=3)):
+        for edge, part in zip(edges, torch.split_with_sizes(similarities, widths, dim=3)):
             # Unlike amax, max keeps places for its gradient, not the similarities.
             here = part.max(dim=3).values
             best[edge] = torch.maximum(best[max(best)], here) if best else here

@@ -28,7 +28,8 @@ def gathered(values: torch.Tensor) -> torch.Tensor:
     """
     if not _together():
         return values
-    found: torch.Tensor = _Gathered.apply(values)
+    function: Any = _Gathered
+    found: torch.Tensor = function.apply(values)
     return found
 
 

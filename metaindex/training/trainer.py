@@ -115,8 +115,16 @@ class _Run:
         self.model.train()
         own = [self.examples[place] for place in batch[first : first + options.batch_size]]
         seed = options.seed * _STEP_SEED**2 + step * _STEP_SEED + 2 * processes.rank()
-        how = {"chunk_size": options.chunk_size, "cache": options.cache_gradients, "bf16": options.bf16, "seed": seed}
-        losses = processes.averaged(derive(self.model, self.loss, own, **how))
+        losses = derive(
+            self.model,
+            self.loss,
+            own,
+            chunk_size=options.chunk_size,
+            cache=options.cache_gradients,
+            bf16=options.bf16,
+            seed=seed,
+        )
+        losses = processes.averaged(losses)
         if not torch.isfinite(losses).all():
             raise NonFiniteError(f"loss: it is {losses.tolist()} at step {step}; lower the learning rates, or raise warmup")
         processes.average_gradients(self.weights.values())
@@ -205,7 +213,7 @@ def _optimizer(model: MetaEmbed, weights: dict[str, torch.nn.Parameter], options
     projection = None if model.projection is None else model.projection.weight
     rest = [each for each in weights.values() if each is not meta and each is not projection]
     decay = options.weight_decay
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"name": "backbone", "params": rest, "lr": options.learning_rate, "weight_decay": decay},
         {"name": "meta_tokens", "params": [meta], "lr": options.meta_learning_rate, "weight_decay": 0.0},
         {"name": "projection", "params": [projection], "lr": options.projection_learning_rate, "weight_decay": decay},
