@@ -81,6 +81,7 @@ def _add_run(group: Any) -> None:
     add("--weight-decay", arguments.fraction, "W", "of AdamW")
     add("--warmup", arguments.fraction, "SHARE", "of the steps, in which learning rates rise")
     group.add_argument("--schedule", choices=SCHEDULES, default=_DEFAULT.schedule, help=f"({_DEFAULT.schedule})")
+    group.add_argument("--no-dropout", dest="dropout", action="store_false", help="drop nothing, which is faster")
     group.add_argument("--bf16", action="store_true", help="bfloat16 by autocast")
     group.add_argument("--by-length", action="store_true", help="texts of like length share a batch, which is faster")
     add("--log-every", arguments.count, "N", "steps between two lines of the log")

@@ -112,7 +112,7 @@ class _Run:
     def _step(self, step: int, batch: list[int]) -> None:
         options, first = self.options, processes.rank() * self.options.batch_size
         self.optimizer.zero_grad(set_to_none=True)
-        self.model.train()
+        self.model.train(options.dropout)
         own = [self.examples[place] for place in batch[first : first + options.batch_size]]
         seed = options.seed * _STEP_SEED**2 + step * _STEP_SEED + 2 * processes.rank()
         losses = derive(

@@ -117,6 +117,14 @@ def test_the_same_seed_is_the_same_model():
         assert any((found[name] != values).any() for name, values in first.items())
 
 
+def test_without_dropout():
+    found, _ = trained(model(dropout=0.5), replace(OPTIONS, dropout=False))
+    expected, _ = trained(model(dropout=0.0))
+    assert_equal(found, expected)
+    found, _ = trained(model(dropout=0.5))
+    assert any((found[name] != values).any() for name, values in expected.items())
+
+
 def test_the_callers_random_numbers_and_mode_stay():
     made = model(dropout=0.1).eval()
     state = torch.random.get_rng_state()
