@@ -84,6 +84,7 @@ def _add_run(group: Any) -> None:
     group.add_argument("--no-dropout", dest="dropout", action="store_false", help="drop nothing, which is faster")
     group.add_argument("--bf16", action="store_true", help="bfloat16 by autocast")
     group.add_argument("--by-length", action="store_true", help="texts of like length share a batch, which is faster")
+    add("--neighbours", arguments.count, "N", "lines of the file that follow each other share a batch")
     add("--log-every", arguments.count, "N", "steps between two lines of the log")
     add("--evaluate-every", arguments.count, "N", "steps between two evaluations (at the end)")
     add("--save-every", arguments.count, "N", "steps between two checkpoints (none)")

@@ -29,6 +29,8 @@ class TrainingOptions:
         bf16: run the model in bfloat16 by autocast; weights and the loss stay float32.
         by_length: put examples of like length into one batch, so that little is computed on padding. The negatives of a batch
             then are of like length too.
+        neighbours: so many examples that follow each other in the data share a batch. Where its order means something, as that
+            of files in a folder does, they are hard negatives of each other that cost nothing.
         seed: of the order of examples and of dropout. The same seed gives the same model, on the same machine and threads.
         log_every: steps between two lines of the log.
         evaluate_every: steps between two evaluations; by default there is one at the end.
@@ -53,13 +55,14 @@ class TrainingOptions:
     dropout: bool = True
     bf16: bool = False
     by_length: bool = False
+    neighbours: int = 1
     seed: int = 0
     log_every: int = 10
     evaluate_every: int | None = None
     save_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "log_every"):
+        for name in ("epochs", "batch_size", "neighbours", "log_every"):
             integer(name, getattr(self, name))
         for name in ("steps", "chunk_size", "evaluate_every", "save_every"):
             if getattr(self, name) is not None:

@@ -11,17 +11,26 @@ from metaindex.training.examples import Example
 _SORTED_BATCHES = 50  # examples of so many batches are sorted by length together
 
 
-def batches(examples: Sequence[Example], size: int, seed: int, epoch: int, *, by_length: bool) -> list[list[int]]:
-    """Places of the examples in each batch of an epoch; fewer than ``size`` are left over and wait for another epoch."""
+def batches(
+    examples: Sequence[Example], size: int, seed: int, epoch: int, *, by_length: bool, neighbours: int = 1
+) -> list[list[int]]:
+    """Places of the examples in each batch of an epoch; fewer than ``size`` are left over and wait for another epoch.
+
+    ``neighbours``: so many examples that follow each other stay together, others in each epoch.
+    """
     rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(len(examples))
+    turned = np.roll(np.arange(len(examples)), -int(rng.integers(neighbours)))
+    together = np.split(turned, range(neighbours, len(examples), neighbours))
+    order = rng.permutation(len(together))
     if by_length:
-        lengths = np.array([_length(each) for each in examples])
-        run = size * _SORTED_BATCHES
+        each = np.array([_length(example) for example in examples])
+        lengths = np.array([each[places].mean() for places in together])
+        run = max(1, size * _SORTED_BATCHES // neighbours)
         order = np.concatenate(
             [part[np.argsort(lengths[part], kind="stable")] for part in np.split(order, range(run, len(order), run))]
         )
-    found: list[list[int]] = order[: len(order) // size * size].reshape(-1, size).tolist()
+    places = np.concatenate([together[place] for place in order])
+    found: list[list[int]] = places[: len(places) // size * size].reshape(-1, size).tolist()
     # Otherwise lengths would rise and fall in waves.
     return [found[place] for place in rng.permutation(len(found))] if by_length else found
 

@@ -147,7 +147,8 @@ class _Run:
         """The numbers of the steps after ``done``, from 1, and the places of their examples."""
         options, each = self.options, len(self.examples) // self.size
         for epoch in range(done // each, -(-self.steps // each)):
-            found = batches(self.examples, self.size, options.seed, epoch, by_length=options.by_length)
+            how = {"by_length": options.by_length, "neighbours": options.neighbours}
+            found = batches(self.examples, self.size, options.seed, epoch, **how)
             for number, batch in enumerate(found, epoch * each + 1):
                 if done < number <= self.steps:
                     yield number, batch

@@ -212,6 +212,22 @@ def test_batches_of_like_length():
     assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.3  # short and long ones take turns
 
 
+@pytest.mark.parametrize("by_length", [False, True])
+def test_neighbours_share_a_batch(by_length):
+    many = examples(999)
+    orders = [batches(many, 8, seed=0, epoch=epoch, by_length=by_length, neighbours=4) for epoch in range(2)]
+    for order in orders:
+        assert len({place for batch in order for place in batch}) == 992
+        assert len(order) == 124
+        followed = np.mean([(place + 1) % 999 in batch for batch in order for place in batch])
+        assert followed > 0.7  # three of four
+    assert orders[0] != orders[1]
+    met = [{frozenset(batch[:4]) for batch in order} for order in orders]
+    assert len(met[0] & met[1]) < len(met[0]) / 2  # another epoch cuts the file elsewhere
+    alone = batches(many, 8, seed=0, epoch=0, by_length=by_length)
+    assert np.mean([(place + 1) % 999 in batch for batch in alone for place in batch]) < 0.1
+
+
 def test_evaluation_by_hand():
     made, asked = model(), examples(5, hard=2, seed=4)
     asked = [*asked, asked[0]._replace(positive=asked[1].positive)]  # one query with two right documents
