@@ -65,7 +65,8 @@ def arguments(examples: Sequence[Example], queries: torch.Tensor, documents: tor
     device, right = documents.device, documents[: len(examples)]
     ids = torch.tensor([identifier(each.positive) for each in examples], device=device)
     most = max(len(each.negatives) for each in examples)
-    found: dict[str, Any] = {"queries": queries, "documents": right, "ids": ids}
+    query_ids = torch.tensor([identifier(each.query) for each in examples], device=device)
+    found: dict[str, Any] = {"queries": queries, "documents": right, "ids": ids, "query_ids": query_ids}
     if most == 0:
         return found
     counts = torch.tensor([len(each.negatives) for each in examples], device=device)

@@ -81,6 +81,7 @@ class MMRLoss(nn.Module):
         present: torch.Tensor | None = None,
         ids: torch.Tensor | None = None,
         negative_ids: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The loss of all groups, a scalar, float32 (float64 of float64 vectors).
 
@@ -90,11 +91,13 @@ class MMRLoss(nn.Module):
             present: bool [B, H], where queries have fewer than H of them.
             ids: integers [B] that tell documents apart. A document with the id of a query's right one is no negative of it.
             negative_ids: the same of the hard negatives, [B, H].
+            query_ids: integers [B] that tell queries apart. The right document of an equal query is no negative either.
 
         Raises:
             ShapeError: shapes do not fit each other, or a group is larger than the vectors.
         """
-        return self.total(self.by_group(queries, documents, negatives, present=present, ids=ids, negative_ids=negative_ids))
+        about = {"present": present, "ids": ids, "negative_ids": negative_ids, "query_ids": query_ids}
+        return self.total(self.by_group(queries, documents, negatives, **about))
 
     def total(self, losses: torch.Tensor) -> torch.Tensor:
         """What ``forward`` returns of the losses [G] of ``by_group``."""
@@ -110,6 +113,7 @@ class MMRLoss(nn.Module):
         present: torch.Tensor | None = None,
         ids: torch.Tensor | None = None,
         negative_ids: torch.Tensor | None = None,
+        query_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The loss of each group [G], before weights. Arguments and errors as ``forward``."""
         self._check(queries, documents, negatives)
@@ -117,7 +121,12 @@ class MMRLoss(nn.Module):
         if self.gather:
             every, first = processes.gathered(documents), processes.rank() * len(own)
         right = torch.arange(len(queries), device=queries.device) + first
-        hidden = self._hidden(len(every), right, negatives, present, ids, negative_ids)
+        hidden = self._same(len(every), right, ids) | self._same(len(every), right, query_ids)
+        if negatives is not None:
+            absent = torch.zeros(negatives.shape[:2], dtype=torch.bool, device=right.device) if present is None else ~present
+            if ids is not None and negative_ids is not None:
+                absent = absent | (negative_ids == ids[:, None])
+            hidden = torch.cat([hidden, absent], dim=1)
         with torch.autocast(queries.device.type, enabled=False):
             dtype = torch.promote_types(queries.dtype, torch.float32)
             hard = None if negatives is None else negatives.to(dtype)
@@ -162,28 +171,12 @@ class MMRLoss(nn.Module):
             best[edge] = torch.maximum(best[max(best)], here) if best else here
         return torch.stack([best[group.r_c][..., : group.r_q].sum(dim=2) for group in self.groups])
 
-    def _hidden(
-        self,
-        documents: int,
-        right: torch.Tensor,
-        negatives: torch.Tensor | None,
-        present: torch.Tensor | None,
-        ids: torch.Tensor | None,
-        negative_ids: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """What is no negative, bool [B, N + H]."""
-        hidden = torch.zeros(len(right), documents, dtype=torch.bool, device=right.device)
-        if ids is not None:
-            every = processes.gathered(ids) if self.gather else ids
-            hidden = (ids[:, None] == every) & (right[:, None] != torch.arange(documents, device=right.device))
-        if negatives is None:
-            return hidden
-        absent = torch.zeros(negatives.shape[:2], dtype=torch.bool, device=right.device)
-        if present is not None:
-            absent = ~present
-        if ids is not None and negative_ids is not None:
-            absent = absent | (negative_ids == ids[:, None])
-        return torch.cat([hidden, absent], dim=1)
+    def _same(self, documents: int, right: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
+        """Which documents other than a query's own have its id, bool [B, N]; none where there are no ids."""
+        if ids is None:
+            return torch.zeros(len(right), documents, dtype=torch.bool, device=right.device)
+        every = processes.gathered(ids) if self.gather else ids
+        return (ids[:, None] == every) & (right[:, None] != torch.arange(documents, device=right.device))
 
     def _check(self, queries: torch.Tensor, documents: torch.Tensor, negatives: torch.Tensor | None) -> None:
         if queries.ndim != 3 or documents.ndim != 3 or queries.shape[::2] != documents.shape[::2]:

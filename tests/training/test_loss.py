@@ -122,18 +122,21 @@ def test_hard_negatives_that_are_not_there():
     np.testing.assert_allclose(found, torch.stack(plain.losses(queries, documents, kept, SMALL, 0.03)), rtol=1e-9)
 
 
-def test_the_same_document_is_no_negative():
+@pytest.mark.parametrize("of", ["documents", "queries"])
+def test_the_same_document_is_no_negative(of):
     queries, documents, negatives = vectors(4, 4, 8), vectors(4, 6, 8, seed=1), vectors(4, 1, 6, 8, seed=2)
     documents[2], negatives[3, 0] = documents[0], documents[3]
     ids, negative_ids = torch.tensor([7, 8, 7, 9]), torch.tensor([[1], [2], [3], [9]])
-    found = MMRLoss(SMALL).by_group(queries, documents, negatives, ids=ids, negative_ids=negative_ids)
+    if of == "documents":
+        about = {"ids": ids, "negative_ids": negative_ids}
+    else:
+        about = {"ids": torch.arange(6, 10), "negative_ids": negative_ids, "query_ids": ids}
+    found = MMRLoss(SMALL).by_group(queries, documents, negatives, **about)
     parts = []
     for place, others in enumerate([[1, 3], [0, 2, 3], [1, 3], [0, 1, 2]]):
         rows = [documents[place], *documents[others]]
-        hard = [[negatives[place, 0]] if place < 3 else []] + [[]] * len(others)
-        logits = [queries[place]] + [queries[place]] * len(others)
-        only_first = plain.losses(logits[:1], rows, hard, SMALL, 0.03)
-        parts.append(torch.stack(only_first))
+        hard = [negatives[place, 0]] if place < 3 else []
+        parts.append(torch.stack(plain.losses(queries[place, None], rows, [hard], SMALL, 0.03)))
     np.testing.assert_allclose(found, torch.stack(parts).mean(dim=0), rtol=1e-9)
     assert (found < MMRLoss(SMALL).by_group(queries, documents, negatives)).all()
 

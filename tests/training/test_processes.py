@@ -32,17 +32,18 @@ def batch():
     vectors[1][5] = vectors[1][2]  # one document in the batches of both processes
     ids, negative_ids = torch.tensor([0, 1, 2, 3, 4, 2, 6, 7]), torch.arange(100, 116).reshape(8, 2)
     negative_ids[0, 1] = 0
-    return [*vectors, torch.from_numpy(drawn.random((8, 2)) < 0.7), ids, negative_ids]
+    query_ids = torch.tensor([0, 1, 2, 3, 4, 5, 1, 7])  # and one query
+    return [*vectors, torch.from_numpy(drawn.random((8, 2)) < 0.7), ids, negative_ids, query_ids]
 
 
 def losses_and_gradients(rows: slice, lone: bool):
     used, seldom = linear()
-    queries, documents, negatives, present, ids, negative_ids = (each[rows] for each in batch())
+    queries, documents, negatives, present, ids, negative_ids, query_ids = (each[rows] for each in batch())
 
     def unit(vectors):
         return torch.nn.functional.normalize(used(vectors), dim=-1)
 
-    about = {"present": present, "ids": ids, "negative_ids": negative_ids}
+    about = {"present": present, "ids": ids, "negative_ids": negative_ids, "query_ids": query_ids}
     losses = MMRLoss(GROUPS).by_group(unit(queries), unit(documents), unit(negatives), **about)
     total = losses.sum()
     if lone:
