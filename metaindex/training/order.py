@@ -20,16 +20,17 @@ def batches(
     """
     rng = np.random.default_rng((seed, epoch))
     turned = np.roll(np.arange(len(examples)), -int(rng.integers(neighbours)))
-    together = np.split(turned, range(neighbours, len(examples), neighbours))
+    whole = len(examples) // neighbours * neighbours
+    together = turned[:whole].reshape(-1, neighbours)
     order = rng.permutation(len(together))
     if by_length:
-        each = np.array([_length(example) for example in examples])
-        lengths = np.array([each[places].mean() for places in together])
+        lengths = np.array([_length(example) for example in examples])[together].mean(axis=1)
         run = max(1, size * _SORTED_BATCHES // neighbours)
         order = np.concatenate(
             [part[np.argsort(lengths[part], kind="stable")] for part in np.split(order, range(run, len(order), run))]
         )
-    places = np.concatenate([together[place] for place in order])
+    # What fills no group comes last, where it parts no other.
+    places = np.concatenate([together[order].ravel(), turned[whole:]])
     found: list[list[int]] = places[: len(places) // size * size].reshape(-1, size).tolist()
     # Otherwise lengths would rise and fall in waves.
     return [found[place] for place in rng.permutation(len(found))] if by_length else found

@@ -220,7 +220,7 @@ def test_neighbours_share_a_batch(by_length):
         assert len({place for batch in order for place in batch}) == 992
         assert len(order) == 124
         followed = np.mean([(place + 1) % 999 in batch for batch in order for place in batch])
-        assert followed > 0.7  # three of four
+        assert followed > 0.74  # three of four, but for the last group
     assert orders[0] != orders[1]
     met = [{frozenset(batch[:4]) for batch in order} for order in orders]
     assert len(met[0] & met[1]) < len(met[0]) / 2  # another epoch cuts the file elsewhere
