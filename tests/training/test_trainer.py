@@ -117,6 +117,16 @@ def test_the_same_seed_is_the_same_model():
         assert any((found[name] != values).any() for name, values in first.items())
 
 
+def test_nothing_is_dropped_alike_twice(monkeypatch):
+    seeds = []
+    original = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or original(seed))
+    trained(model(), options=replace(OPTIONS, seed=0))
+    trained(model(), options=replace(OPTIONS, seed=1))
+    drawn = [seed for seed in seeds if seed != 0]  # that of model()
+    assert len(set(drawn)) == len(drawn) > 2 * 8 * 3
+
+
 def test_without_dropout():
     found, _ = trained(model(dropout=0.5), replace(OPTIONS, dropout=False))
     expected, _ = trained(model(dropout=0.0))
