@@ -100,9 +100,10 @@ def run(options: argparse.Namespace) -> int:
         from accelerate import PartialState
     except ModuleNotFoundError:
         raise MissingDependencyError("training needs the package accelerate: pip install 'metaindex[train]'") from None
+    from metaindex.encoders.loading import no_loading_bar
     from metaindex.training import MMRLoss, groups_of, train
 
-    # What `accelerate launch` started finds its peers and its GPU here.
+    # What torchrun started finds its peers and its GPU here.
     state = PartialState(cpu=options.device == "cpu")
     model = _model(options, state.device if options.device is None else options.device)
     groups = groups_of(options.query_tokens, options.doc_tokens) if options.groups is None else options.groups
@@ -117,7 +118,8 @@ def run(options: argparse.Namespace) -> int:
         progress=True,
     )
     if state.is_main_process:
-        model.save(output / "model", merge=options.merge)
+        with no_loading_bar():
+            model.save(output / "model", merge=options.merge)
         _print(log, output / "model", options.json)
     state.destroy_process_group()
     return 0

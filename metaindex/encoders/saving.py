@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from metaindex.encoders.loading import no_deprecations_of_peft
 from metaindex.errors import MissingDependencyError, UnsupportedFormatError
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def _with_adapter(folder: Path, record: dict[str, str], backbone: Any) -> Any:
                 f"backbone: {folder} holds an adapter and does not tell where its backbone was; give the model or its path"
             )
         backbone = _class(folder, record).from_pretrained(where, use_safetensors=True)
-    return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
+    with no_deprecations_of_peft():
+        return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
 
 
 def _class(folder: Path, record: dict[str, str]) -> Any:

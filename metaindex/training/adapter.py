@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from metaindex.checks import integer
+from metaindex.encoders.loading import no_deprecations_of_peft
 
 
 def with_lora(backbone: Any, rank: int = 32, alpha: int = 32, dropout: float = 0.0) -> Any:
@@ -31,7 +32,8 @@ def with_lora(backbone: Any, rank: int = 32, alpha: int = 32, dropout: float = 0
         target_modules=targets,
         fan_in_fan_out=any(map(_is_transposed, base.modules())),
     )
-    return peft.get_peft_model(base, config)
+    with no_deprecations_of_peft():
+        return peft.get_peft_model(base, config)
 
 
 def _is_linear(module: nn.Module) -> bool:

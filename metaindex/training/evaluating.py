@@ -18,19 +18,25 @@ _DEPTH = 10
 
 
 def evaluate(
-    model: MetaEmbed, examples: Sequence[Example], loss: MMRLoss, *, batch_size: int = 32, bf16: bool = False
+    model: MetaEmbed,
+    examples: Sequence[Example],
+    loss: MMRLoss,
+    *,
+    batch_size: int = 32,
+    chunk_size: int = 32,
+    bf16: bool = False,
 ) -> dict[str, dict[str, float]]:
     """nDCG@10 and loss at each group of ``loss``: ``{"(1,1)": {"ndcg@10": 0.4, "loss": 2.5}, ...}``.
 
     All documents of the examples, hard negatives among them, are searched for every query; equal texts and images are one
     document, and one query with several right ones. Losses are of batches of ``batch_size`` examples in their order, as in
-    training; fewer than that at the end are left out where there is a whole batch.
+    training; fewer than that at the end are left out where there is a whole batch. Inputs are encoded ``chunk_size`` at a time.
     """
     queries = {identifier(each.query): each.query for each in examples}
     documents = {identifier(each): each for each in documents_of(examples)}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
-        asked = model.encode_query(list(queries.values()), batch_size, convert_to_tensor=True)
-        searched = model.encode_document(list(documents.values()), batch_size, convert_to_tensor=True)
+        asked = model.encode_query(list(queries.values()), chunk_size, convert_to_tensor=True)
+        searched = model.encode_document(list(documents.values()), chunk_size, convert_to_tensor=True)
     query_rows = {key: row for row, key in enumerate(queries)}
     document_rows = {key: row for row, key in enumerate(documents)}
     size, losses = min(batch_size, len(examples)), []

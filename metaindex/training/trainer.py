@@ -147,15 +147,22 @@ class _Run:
         """The numbers of the steps after ``done``, from 1, and the places of their examples."""
         options, each = self.options, len(self.examples) // self.size
         for epoch in range(done // each, -(-self.steps // each)):
-            how = {"by_length": options.by_length, "neighbours": options.neighbours}
-            found = batches(self.examples, self.size, options.seed, epoch, **how)
+            by_length, neighbours = options.by_length, options.neighbours
+            found = batches(self.examples, self.size, options.seed, epoch, by_length=by_length, neighbours=neighbours)
             for number, batch in enumerate(found, epoch * each + 1):
                 if done < number <= self.steps:
                     yield number, batch
 
     def _evaluate(self, step: int) -> None:
         if processes.rank() == 0:
-            found = evaluate(self.model, self.evaluation, self.loss, batch_size=self.options.batch_size, bf16=self.options.bf16)
+            found = evaluate(
+                self.model,
+                self.evaluation,
+                self.loss,
+                batch_size=self.size,
+                chunk_size=self.options.chunk_size or self.options.batch_size,
+                bf16=self.options.bf16,
+            )
             self._write({"step": step, "evaluation": found})
         processes.wait_for_all()
 

@@ -20,8 +20,6 @@ from metaindex.training.order import batches
 from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
 from tests.training.tiny import R, T, examples, model, weights
 
-# Of peft, about transformers 5.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 EXAMPLES, HELD_OUT = examples(17, hard=1), examples(6, hard=1, seed=1)
 OPTIONS = TrainingOptions(
     epochs=2, batch_size=4, chunk_size=3, learning_rate=1e-2, meta_learning_rate=1e-2, log_every=1, evaluate_every=3

@@ -13,10 +13,9 @@ from metaindex.cli import main
 from metaindex.encoders import MetaEmbed
 from tests.encoders.tiny import images, tiny
 
-# Of transformers 5 and peft, about their own calls.
+# Of transformers 5, about its own calls.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`max_length` is ignored when:UserWarning"),
 ]
 SMALL = [
