@@ -103,7 +103,8 @@ def load(
     auto: Any = transformers.AutoProcessor
     processor = auto.from_pretrained(folder / _PROCESSOR, local_files_only=True)
     if (folder / _ADAPTER).is_dir():
-        found = _with_adapter(folder, record["backbone"], backbone)
+        with no_deprecations_of_peft():
+            found = _with_adapter(folder, record["backbone"], backbone)
     elif backbone is not None:
         raise ValueError(f"backbone: expected none, since {folder} holds its own, got {type(backbone).__name__}")
     else:
@@ -130,8 +131,7 @@ def _with_adapter(folder: Path, record: dict[str, str], backbone: Any) -> Any:
                 f"backbone: {folder} holds an adapter and does not tell where its backbone was; give the model or its path"
             )
         backbone = _class(folder, record).from_pretrained(where, use_safetensors=True)
-    with no_deprecations_of_peft():
-        return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
+    return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
 
 
 def _class(folder: Path, record: dict[str, str]) -> Any:
