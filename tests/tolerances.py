@@ -40,3 +40,17 @@ FITTED_THREADS = 0.2
 
 # The coarse stage: float32 inner products of some hundred terms of about 1, summed by FAISS and by numpy.
 COARSE_INNER_PRODUCT = 1e-3
+
+# The training loss in float32 against its formula in float64. A logit of 533 is a sum of 16 products over 0.03, each with an
+# error of some units of 2**-24: it is off by about 1e-4, and so is the loss, a difference of logits.
+MMR_LOSS = {"rtol": 1e-5, "atol": 3e-4}
+# Its gradients, relative to the largest: probabilities, off by as much as the logits.
+MMR_GRADIENT = 1e-3
+# Gradients of a tiny model, of chunks against a whole batch, relative to the largest: float32 sums in another order.
+CHUNKED_GRADIENT = 1e-3
+# The loss of a tiny model in bfloat16: unit vectors off by a hundredth, divided by a temperature of 0.03.
+BFLOAT16_LOSS = 0.5
+# Weights after four steps of AdamW by two processes against one: a step is as long where the gradient is nearly nothing.
+TRAINED_WEIGHT = 2e-3
+# The loss at the last of them, relative.
+TRAINED_LOSS = 1e-2

@@ -79,6 +79,17 @@ def share(text: str) -> float:
     return number
 
 
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
 def budget(text: str) -> int | tuple[int, int]:
     """``r_q,r_c`` or one number for both sides."""
     numbers = _numbers(text, "r_q,r_c or one number, each at least 1, such as 4,8 or 64")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import metaindex
-from metaindex.cli import bench, check, demo, doctor, store, tune, why, write
+from metaindex.cli import bench, check, demo, doctor, store, train, tune, why, write
 from metaindex.errors import MetaIndexError
 
 FAILED = 1
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="metaindex", description=about)
     top.add_argument("--version", action="version", version=f"metaindex {metaindex.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, write, store, why, tune, check, bench, doctor):
+    for module in (demo, write, store, why, tune, train, check, bench, doctor):
         module.add_parser(commands)
     return top
 

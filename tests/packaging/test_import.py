@@ -30,6 +30,17 @@ def test_searching_on_a_cpu_needs_numpy_only():
     )
 
 
+def test_examples_and_options_of_training_need_no_torch():
+    printed = _run(
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'peft', 'accelerate')))\n"
+        "import metaindex.cli, metaindex.training\n"
+        "metaindex.training.TrainingOptions(), metaindex.training.Example.of('q', 'p')\n"
+        "try:\n    metaindex.training.train\n"
+        "except metaindex.errors.MissingDependencyError as error:\n    print(error)\n"
+    )
+    assert printed == "training needs the package torch, which is not installed: pip install 'metaindex[train]'\n"
+
+
 def test_importing_adds_little_to_numpy():
     """Counted in modules, which no busy machine can change: others' by name, ours because each costs a file."""
     before = set(_run("import sys, numpy; print(*sys.modules)").split())

@@ -1,0 +1,306 @@
+"""The loop: what is trained, at which rate, repeatable, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+import torch
+
+from metaindex.encoders import MetaEmbed
+from metaindex.errors import NonFiniteError, ShapeError, UnsupportedFormatError
+from metaindex.training import MMRLoss, TrainingOptions, evaluate, train, with_lora
+from metaindex.training import trainer as module
+from metaindex.training.order import batches
+from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
+from tests.training.tiny import R, T, examples, model, weights
+
+EXAMPLES, HELD_OUT = examples(17, hard=1), examples(6, hard=1, seed=1)
+OPTIONS = TrainingOptions(
+    epochs=2, batch_size=4, chunk_size=3, learning_rate=1e-2, meta_learning_rate=1e-2, log_every=1, evaluate_every=3
+)
+LOSS = MMRLoss(((1, 1), (R, T)))
+
+
+def without_times(log):
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in log]
+
+
+def trained(made=None, options=OPTIONS, **more):
+    made = model(dropout=0.1) if made is None else made
+    log = train(made, EXAMPLES, options, loss=LOSS, **more)
+    return weights(made), log
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_the_log(tmp_path):
+    _, log = trained(evaluation=HELD_OUT, output=tmp_path / "run")
+    assert [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == log
+    assert [line["step"] for line in log if "loss" in line] == list(range(1, 9))
+    assert [line["step"] for line in log if "evaluation" in line] == [3, 6, 8]
+    for line in log:
+        if "loss" in line:
+            assert set(line["losses"]) == {"(1,1)", f"({R},{T})"}
+            np.testing.assert_allclose(line["loss"], sum(line["losses"].values()), rtol=1e-6)
+            assert set(line["learning_rates"]) == {"backbone", "meta_tokens"}
+        else:
+            assert set(line["evaluation"]) == {"(1,1)", f"({R},{T})"}
+            assert all(set(found) == {"ndcg@10", "loss"} for found in line["evaluation"].values())
+    assert log[-1]["seconds"] >= log[0]["seconds"] > 0
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_schedules(schedule):
+    _, log = trained(options=replace(OPTIONS, schedule=schedule, warmup=0.25, epochs=3))
+    rates = [line["learning_rates"]["backbone"] for line in log if "loss" in line]
+    assert rates[0] == 0
+    assert rates[3] == max(rates) == OPTIONS.learning_rate
+    assert (rates[-1] == OPTIONS.learning_rate) == (schedule == "constant")
+    assert schedule == "constant" or rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def test_rates_of_their_own():
+    before = weights(model(dim=6))
+    for moved in ("learning_rate", "meta_learning_rate", "projection_learning_rate"):
+        still = dict.fromkeys(("learning_rate", "meta_learning_rate", "projection_learning_rate"), 0.0)
+        after, _ = trained(model(dim=6), replace(OPTIONS, **still | {moved: 1e-2}))
+        changed = {name for name, values in after.items() if (values != before[name]).any()}
+        expected = {name for name in after if "meta_tokens" in name or name == "projection.weight"}
+        if moved == "learning_rate":
+            assert len(changed) > 20
+            assert not changed & expected
+        else:
+            assert changed == {name for name in expected if ("meta" in name) == moved.startswith("meta")}
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES + IMAGE_FAMILIES)
+def test_lora_trains_the_adapter_and_the_meta_tokens(family):
+    made = tiny(family)
+    made = MetaEmbed(with_lora(made.backbone, rank=2, alpha=4), made.processor, R, T)
+    before = weights(made)
+    after, _ = trained(made)
+    changed = {name for name, values in after.items() if (values != before[name]).any()}
+    assert all("lora_" in name or "meta_tokens" in name for name in changed)
+    assert any("lora_A" in name for name in changed)
+    assert not any("vis" in name or "pooler" in name for name in after if "lora_" in name)
+    layers = {name.split("lora_")[0] for name in after if "lora_" in name}
+    assert len(layers) >= 2 * (4 if family == "gpt2" else 6)
+
+
+def test_adapters_need_layers():
+    with pytest.raises(ValueError, match="rank: expected at least 1"):
+        with_lora(tiny("bert").backbone, rank=0)
+    table = torch.nn.Embedding(2, 2)
+    with pytest.raises(ValueError, match="found none in Embedding"):
+        with_lora(SimpleNamespace(base_model=table))
+
+
+def test_the_same_seed_is_the_same_model():
+    first, log = trained()
+    again, log_again = trained()
+    assert_equal(again, first)
+    assert without_times(log_again) == without_times(log)
+    for other in (replace(OPTIONS, seed=1), replace(OPTIONS, by_length=True)):
+        found, _ = trained(options=other)
+        assert any((found[name] != values).any() for name, values in first.items())
+
+
+def test_nothing_is_dropped_alike_twice(monkeypatch):
+    seeds = []
+    original = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or original(seed))
+    trained(model(), options=replace(OPTIONS, seed=0))
+    trained(model(), options=replace(OPTIONS, seed=1))
+    drawn = [seed for seed in seeds if seed != 0]  # that of model()
+    assert len(set(drawn)) == len(drawn) > 2 * 8 * 3
+
+
+def test_without_dropout():
+    found, _ = trained(model(dropout=0.5), replace(OPTIONS, dropout=False))
+    expected, _ = trained(model(dropout=0.0))
+    assert_equal(found, expected)
+    found, _ = trained(model(dropout=0.5))
+    assert any((found[name] != values).any() for name, values in expected.items())
+
+
+def test_the_callers_random_numbers_and_mode_stay():
+    made = model(dropout=0.1).eval()
+    state = torch.random.get_rng_state()
+    trained(made)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not made.training
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6, 8])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(stop, tmp_path, monkeypatch):
+    options = replace(OPTIONS, save_every=3)
+    expected, log = trained(options=options, evaluation=HELD_OUT, output=tmp_path / "whole")
+    step = module._Run._step
+
+    def interrupted(self, number, batch):
+        step(self, number, batch)
+        if number == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module._Run, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(options=options, evaluation=HELD_OUT, output=tmp_path / "run", resume=True)
+    monkeypatch.setattr(module._Run, "_step", step)
+    kept = [path.name for path in (tmp_path / "run").glob("checkpoint-*")]
+    assert kept == {2: [], 4: ["checkpoint-000003"], 6: ["checkpoint-000006"], 8: ["checkpoint-000008"]}[stop]
+    found, log_again = trained(
+        model(dropout=0.1, seed=1 if stop > 3 else 0), options, evaluation=HELD_OUT, output=tmp_path / "run", resume=True
+    )
+    assert_equal(found, expected)
+    assert without_times(log_again) == without_times(log)
+    written = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert without_times(map(json.loads, written)) == without_times(log)
+
+
+def test_another_run_is_not_gone_on_with(tmp_path):
+    options = replace(OPTIONS, save_every=8)
+    trained(options=options, output=tmp_path)
+    for change, match in (
+        ({"learning_rate": 0.5}, "learning_rate = 0.01"),
+        ({"seed": 3}, "seed = 0"),
+        ({"epochs": 3}, "epochs = 2"),
+    ):
+        with pytest.raises(ValueError, match=f"resume: expected {match}"):
+            trained(options=replace(options, **change), output=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="resume: expected examples"):
+        train(model(), examples(17, seed=8), options, loss=LOSS, output=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="resume: expected loss"):
+        train(model(), EXAMPLES, options, loss=MMRLoss(((1, 1),)), output=tmp_path, resume=True)
+    frozen = model()
+    frozen.base.encoder.requires_grad_(False)
+    with pytest.raises(ValueError, match="holds other weights"):
+        trained(frozen, options, output=tmp_path, resume=True)
+    trained(options=replace(options, log_every=5, save_every=2), output=tmp_path, resume=True)  # how often one looks may change
+
+
+@pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "optimizer.safetensors"])
+def test_a_damaged_checkpoint(name, tmp_path):
+    options = replace(OPTIONS, epochs=1, save_every=4)
+    trained(options=options, output=tmp_path)
+    (tmp_path / "checkpoint-000004" / name).write_bytes(b"{")
+    with pytest.raises(UnsupportedFormatError, match=r"checkpoint-000004: can't be read.*remove it to start anew"):
+        trained(options=options, output=tmp_path, resume=True)
+
+
+def test_an_epoch_has_every_example_once():
+    order = batches(EXAMPLES, 4, seed=0, epoch=0, by_length=False)
+    places = [place for batch in order for place in batch]
+    assert len(set(places)) == len(places) == 16
+    assert order != batches(EXAMPLES, 4, seed=0, epoch=1, by_length=False)
+    assert order != batches(EXAMPLES, 4, seed=1, epoch=0, by_length=False)
+    assert order == batches(EXAMPLES, 4, seed=0, epoch=0, by_length=False)
+
+
+def test_batches_of_like_length():
+    many = examples(1000)
+    lengths = np.array([len(each.query.text) + len(each.positive.text) for each in many])
+
+    def spread(by_length):
+        order = batches(many, 8, seed=0, epoch=0, by_length=by_length)
+        assert len({place for batch in order for place in batch}) == 1000
+        return np.mean([np.ptp(lengths[batch]) for batch in order])
+
+    assert spread(True) < spread(False) / 5
+    order = [lengths[batch].mean() for batch in batches(many, 8, seed=0, epoch=0, by_length=True)]
+    assert abs(np.corrcoef(order[1:], order[:-1])[0, 1]) < 0.3  # short and long ones take turns
+
+
+@pytest.mark.parametrize("by_length", [False, True])
+def test_neighbours_share_a_batch(by_length):
+    many = examples(999)
+    orders = [batches(many, 8, seed=0, epoch=epoch, by_length=by_length, neighbours=4) for epoch in range(2)]
+    for order in orders:
+        assert len({place for batch in order for place in batch}) == 992
+        assert len(order) == 124
+        followed = np.mean([(place + 1) % 999 in batch for batch in order for place in batch])
+        assert followed > 0.74  # three of four, but for the last group
+    assert orders[0] != orders[1]
+    met = [{frozenset(batch[:4]) for batch in order} for order in orders]
+    assert len(met[0] & met[1]) < len(met[0]) / 2  # another epoch cuts the file elsewhere
+    alone = batches(many, 8, seed=0, epoch=0, by_length=by_length)
+    assert np.mean([(place + 1) % 999 in batch for batch in alone for place in batch]) < 0.1
+
+
+def test_evaluation_by_hand():
+    made, asked = model(), examples(5, hard=2, seed=4)
+    asked = [*asked, asked[0]._replace(positive=asked[1].positive)]  # one query with two right documents
+    found = evaluate(made, asked, LOSS, batch_size=4)
+    documents = list({every.text: None for each in asked for every in (each.positive, *each.negatives)})
+    vectors, queries = made.encode_document(documents), made.encode_query([each.query.text for each in asked[:5]])
+    for r_q, r_c in LOSS.groups:
+        scores = np.einsum("qrd,ntd->qnrt", queries[:, :r_q], vectors[:, :r_c]).max(axis=3).sum(axis=2)
+        values = []
+        for place, row in enumerate(scores):
+            right = [documents.index(each.positive.text) for each in asked if each.query == asked[place].query]
+            ranks = [int((row > row[document]).sum()) for document in right]
+            ideal = sum(1 / np.log2(rank + 2) for rank in range(len(right)))
+            values.append(sum(1 / np.log2(rank + 2) for rank in ranks if rank < 10) / ideal)
+        np.testing.assert_allclose(found[f"({r_q},{r_c})"]["ndcg@10"], np.mean(values), rtol=1e-6)
+    asked_vectors, right = (
+        torch.tensor(queries[:4]),
+        torch.tensor(made.encode_document([each.positive.text for each in asked[:4]])),
+    )
+    negatives, present = torch.zeros(4, 2, T, 16), torch.zeros(4, 2, dtype=torch.bool)
+    for place, each in enumerate(asked[:4]):
+        if each.negatives:
+            present[place, : len(each.negatives)] = True
+            wrong = made.encode_document([every.text for every in each.negatives])
+            negatives[place, : len(each.negatives)] = torch.tensor(wrong)
+    losses = LOSS.by_group(
+        asked_vectors, right, negatives[:, : present.sum(dim=1).max()], present=present[:, : present.sum(dim=1).max()]
+    )
+    np.testing.assert_allclose([each["loss"] for each in found.values()], losses, rtol=1e-4)
+
+
+def test_bad_runs(tmp_path):
+    with pytest.raises(ValueError, match="expected at least 32, a batch of all processes, got 17"):
+        train(model(), EXAMPLES)
+    with pytest.raises(ValueError, match="output: expected a folder"):
+        trained(resume=True)
+    with pytest.raises(ValueError, match="output: expected a folder"):
+        trained(options=replace(OPTIONS, save_every=3))
+    with pytest.raises(ShapeError, match="groups: expected at most"):
+        train(model(), EXAMPLES, OPTIONS, loss=MMRLoss())
+    with pytest.raises(ValueError, match="weights with gradients, got none"):
+        trained(model().requires_grad_(False))
+    made = model()
+    with torch.no_grad():
+        made.table.meta_tokens.fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match="at step 1; lower the learning rates"):
+        trained(made)
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"epochs": 0}, ValueError),
+        ({"batch_size": 2.5}, TypeError),
+        ({"steps": 0}, ValueError),
+        ({"chunk_size": 0}, ValueError),
+        ({"learning_rate": -1e-4}, ValueError),
+        ({"learning_rate": float("nan")}, ValueError),
+        ({"meta_learning_rate": "fast"}, TypeError),
+        ({"warmup": 1.5}, ValueError),
+        ({"max_gradient_norm": float("inf")}, ValueError),
+        ({"schedule": "steps"}, ValueError),
+        ({"seed": -1}, ValueError),
+    ],
+)
+def test_bad_options(option, error):
+    with pytest.raises(error, match=f"^{next(iter(option))}: expected"):
+        TrainingOptions(**option)
