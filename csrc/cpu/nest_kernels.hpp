@@ -1,0 +1,45 @@
+// What each instruction set offers to the orders of `nest`.
+#pragma once
+
+#include <cstdint>
+
+namespace metaindex {
+
+// Tokens side by side: [panels][dim][panel], with zeros for tokens that there are not.
+struct Panels {
+    const float* numbers;
+    int64_t count;  // of tokens, those that there are not included: whole panels
+    int64_t dim;
+};
+
+// Numbers nearer to zero than `limit` are rounded to multiples of a step, by adding and taking away `shift`.
+struct Grid {
+    float limit;
+    float shift;
+};
+
+// A row of similarities, of which what lies between two bounds is added up.
+struct Slice {
+    const float* row;
+    float low;
+    float high;
+};
+
+// An inner product is one chain of products and sums in float32, from the first dimension to the last, each rounded: all
+// instruction sets give the same bits. A fused multiplication would be faster and would not.
+struct NestKernels {
+    int64_t panel;  // tokens of a panel
+    // Of each token with each, [count, count] in rows `stride` apart, rounded.
+    void (*similarities)(Panels tokens, Grid grid, float* to, int64_t stride);
+    // Of each token with one [dim], and of each token with itself: [count].
+    void (*products)(Panels tokens, const float* token, float* to);
+    void (*squares)(Panels tokens, float* to);
+    // sums[i] += sign * sum over slices of clamp(row[i], low, high) - low, for i < count.
+    void (*add_slices)(const Slice* slices, int64_t number, double sign, double* sums, int64_t count);
+};
+
+extern const NestKernels kNestGeneric;
+extern const NestKernels kNestAvx2;
+extern const NestKernels kNestAvx512;
+
+}  // namespace metaindex

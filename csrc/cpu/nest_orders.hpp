@@ -1,0 +1,46 @@
+// The orders of `nest`, one document at a time.
+#pragma once
+
+#include <utility>
+
+#include "buffer.hpp"
+#include "metaindex/nest.hpp"
+#include "nest_kernels.hpp"
+
+namespace metaindex {
+
+// Memory that a thread keeps from one document to the next.
+template <class T>
+class Room {
+ public:
+    T* of(int64_t count) {
+        if (count > count_) {
+            memory_.reset();
+            count_ = 0;
+            memory_ = make_buffer<T>(count);
+            count_ = count;
+        }
+        return memory_.get();
+    }
+
+ private:
+    Buffer<T> memory_;
+    int64_t count_ = 0;
+};
+
+struct NestRooms {
+    Room<float> panels, similarities, numbers;
+    Room<double> sums;
+    Room<Slice> slices;
+};
+
+// The tokens in panels, their normalised mean behind them as one more, which is also the first vector of the answer.
+Panels begin_with_mean(const Nesting& document, const NestKernels& kernels, NestRooms& rooms);
+
+// The token at `place` as vector `at` of the answer.
+void take_token(const Nesting& document, int64_t at, int64_t place);
+
+void nest_by_facility(const Nesting& document, const NestKernels& kernels, NestRooms& rooms);
+void nest_by_sample(const Nesting& document, uint64_t seed, const NestKernels& kernels, NestRooms& rooms);
+
+}  // namespace metaindex
