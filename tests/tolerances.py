@@ -11,6 +11,8 @@ NESTING_MEAN = 1e-6
 NESTING_BFLOAT16_MEAN = 4e-3
 # nest: coverages of documents of up to nine small integer vectors, summed in another order.
 NESTING_COVERAGE = 1e-9
+# nest: a share of 4,000 draws against its probability, four standard deviations.
+DRAWN_SHARE = 0.032
 # nDCG, MRR and recall in float64, worked out by hand in another order.
 METRIC = 1e-12
 # int8's nDCG against float32's on the demo's data, relative.

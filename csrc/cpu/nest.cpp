@@ -46,28 +46,31 @@ const char* name(Order order) {
 
 int64_t nested_size(Order order, int64_t count) { return order == Order::clusters ? count : count + 1; }
 
-Panels begin_with_mean(const Nesting& document, const NestKernels& kernels, NestRooms& rooms) {
-    const int64_t count = document.count, dim = document.dim, panel = kernels.panel;
+void take_mean(const Nesting& document, NestRooms& rooms) {
+    const int64_t dim = document.dim;
     double* sums = rooms.sums.of(dim);
     std::fill_n(sums, dim, 0.0);
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < document.count; ++i) {
         const float* token = document.tokens + i * dim;
         for (int64_t k = 0; k < dim; ++k) sums[k] += static_cast<double>(token[k]);
     }
     double square = 0;
     for (int64_t k = 0; k < dim; ++k) {
-        sums[k] /= static_cast<double>(count);
+        sums[k] /= static_cast<double>(document.count);
         square += sums[k] * sums[k];
     }
     const double length = square > 0 ? std::sqrt(square) : 1.0;
     for (int64_t k = 0; k < dim; ++k) document.vectors[k] = static_cast<float>(sums[k] / length);
     document.places[0] = -1;
+}
 
-    const int64_t panels = (count + panel) / panel;  // with room for the mean
+Panels in_panels(const Nesting& document, const float* more, const NestKernels& kernels, NestRooms& rooms) {
+    const int64_t count = document.count, dim = document.dim, panel = kernels.panel;
+    const int64_t panels = (count + (more ? 1 : 0) + panel - 1) / panel;
     float* numbers = rooms.panels.of(panels * panel * dim);
     for (int64_t i = 0; i < panels * panel; ++i) {
         float* to = numbers + i / panel * panel * dim + i % panel;
-        const float* token = i < count ? document.tokens + i * dim : i == count ? document.vectors : nullptr;
+        const float* token = i < count ? document.tokens + i * dim : i == count ? more : nullptr;
         for (int64_t k = 0; k < dim; ++k) to[k * panel] = token ? token[k] : 0.0f;
     }
     return {numbers, panels * panel, dim};
@@ -87,7 +90,7 @@ void nest(const std::vector<Nesting>& documents, Order order, uint64_t seed, Run
         for (size_t at; (at = next++) < documents.size();) {
             switch (order) {
                 case Order::facility: nest_by_facility(documents[at], kernels, rooms); break;
-                case Order::clusters: break;
+                case Order::clusters: nest_by_clusters(documents[at], kernels, rooms); break;
                 case Order::sample: nest_by_sample(documents[at], seed, kernels, rooms); break;
             }
         }

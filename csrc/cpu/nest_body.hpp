@@ -1,7 +1,9 @@
 // The kernels of `nest` in the compiler's own vectors, for files that are compiled for one instruction set each.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "nest_kernels.hpp"
 
@@ -103,6 +105,32 @@ struct NestBody {
         reduce_all(tokens, [](int64_t, Vector numbers) { return numbers * numbers; }, to);
     }
 
+    static void to_distances(const float* __restrict squares, float square, float scale, float* __restrict row, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) {
+            const float distance = squares[i] + square - 2 * row[i];
+            row[i] = (distance > 0 ? distance : 0.0f) * scale;
+        }
+    }
+
+    // As integers, in whose order numbers from 0 on are too, and of which compilers make vectors.
+    static int64_t least(const float* row, const int32_t* gone, int64_t count) {
+        const auto* bits = reinterpret_cast<const int32_t*>(row);
+        int32_t best = std::numeric_limits<int32_t>::max();
+        for (int64_t i = 0; i < count; ++i) best = std::min(best, bits[i] | gone[i]);
+        int64_t at = 0;
+        while ((bits[at] | gone[at]) != best) ++at;
+        return at;
+    }
+
+    static void join_distances(const float* __restrict others, const float* __restrict sizes, float size, float other_size,
+                               float apart, float* __restrict row, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) {
+            const float sum = (size + sizes[i]) * row[i] + (other_size + sizes[i]) * others[i] - sizes[i] * apart;
+            const float distance = sum / (size + other_size + sizes[i]);
+            row[i] = distance > 0 ? distance : 0.0f;
+        }
+    }
+
     static float clamped(float value, float low, float high) {
         const float raised = value > low ? value : low;
         return raised < high ? raised : high;
@@ -126,7 +154,7 @@ struct NestBody {
         }
     }
 
-    static constexpr NestKernels kernels() { return {kPanel, similarities, products, squares, add_slices}; }
+    static constexpr NestKernels kernels() { return {kPanel, similarities, products, squares, to_distances, least, join_distances, add_slices}; }
 };
 
 }  // namespace

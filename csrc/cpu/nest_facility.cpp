@@ -24,11 +24,10 @@ Grid grid_of(float largest, int64_t count) {
 }  // namespace
 
 void nest_by_facility(const Nesting& document, const NestKernels& kernels, NestRooms& rooms) {
-    const Panels tokens = begin_with_mean(document, kernels, rooms);
+    take_mean(document, rooms);
     if (document.size == 1) return;
-    const int64_t count = document.count, all = tokens.count;
-    // Rows a multiple of 4096 bytes apart would share few places of a cache.
-    const int64_t stride = all * 4 % 4096 ? all : all + 16;
+    const Panels tokens = in_panels(document, document.vectors, kernels, rooms);
+    const int64_t count = document.count, all = tokens.count, stride = similarity_stride(all);
     float* covered = rooms.numbers.of(all);
     kernels.squares(tokens, covered);
     float* similarities = rooms.similarities.of(all * stride);

@@ -34,6 +34,15 @@ struct NestKernels {
     // Of each token with one [dim], and of each token with itself: [count].
     void (*products)(Panels tokens, const float* token, float* to);
     void (*squares)(Panels tokens, float* to);
+    // Of inner products `row` of a token with others: scale * (squares[i] + square - 2 row[i]), or 0 where that is below 0.
+    void (*to_distances)(const float* squares, float square, float scale, float* row, int64_t count);
+    // The first place of the least number, all of them at least 0, among those that are not gone: whose bits in `gone` are 0 and
+    // not those of infinity.
+    int64_t (*least)(const float* row, const int32_t* gone, int64_t count);
+    // Distances `row` of a cluster of `size` tokens become those of its union with another of `other_size`, whose are `others`
+    // and which is `apart` from it (Lance and Williams, 1967, for Ward's method).
+    void (*join_distances)(const float* others, const float* sizes, float size, float other_size, float apart, float* row,
+                           int64_t count);
     // sums[i] += sign * sum over slices of clamp(row[i], low, high) - low, for i < count.
     void (*add_slices)(const Slice* slices, int64_t number, double sign, double* sums, int64_t count);
 };

@@ -34,7 +34,8 @@ int64_t chosen(const float* distances, int64_t count, double share) {
 }  // namespace
 
 void nest_by_sample(const Nesting& document, uint64_t seed, const NestKernels& kernels, NestRooms& rooms) {
-    const Panels tokens = begin_with_mean(document, kernels, rooms);
+    take_mean(document, rooms);
+    const Panels tokens = in_panels(document, document.vectors, kernels, rooms);
     const int64_t count = document.count, all = tokens.count;
     float* squares = rooms.numbers.of(3 * all);
     float* distances = squares + all;
