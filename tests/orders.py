@@ -6,6 +6,8 @@ where it is none.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,74 @@ def facility(tokens: NDArray[np.float32], n: int) -> Nested:
         chosen.append(int(np.argmax(gains)))
         covered = np.maximum(covered, similarities[:, chosen[-1]])
     return np.vstack([first, tokens[chosen]]), [-1, *chosen]
+
+
+def clusters(tokens: NDArray[np.float32], n: int) -> Nested:
+    """Ward's hierarchical clustering from the whole down: of the cluster that loses most by being one, the smaller part."""
+    tree = ward(tokens)
+    open_clusters, vectors, places = [tree], [], []
+
+    def take(cluster: Cluster) -> None:
+        single = len(cluster.places) == 1
+        vectors.append(tokens[cluster.places[0]] if single else cluster_mean(tokens[cluster.places]))
+        places.append(cluster.places[0] if single else -1)
+
+    take(tree)
+    while len(vectors) < min(n, len(tokens)):
+        split = max((each for each in open_clusters if each.parts), key=lambda each: (each.height, -each.places[0]))
+        open_clusters.remove(split)
+        one, other = split.parts
+        take(one if len(other.places) > len(one.places) else other)
+        open_clusters += [one, other]
+    return np.array(vectors), places
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """``places`` of tokens: those of the part with the earliest token first."""
+
+    places: list[int]
+    parts: tuple[Cluster, ...] = ()
+    height: np.float32 = np.float32(0)
+
+
+def ward(tokens: NDArray[np.float32]) -> Cluster:
+    """The tree by chains of nearest neighbours: equal to merging the two nearest clusters each time, but for ties."""
+    squares = np.diag(products(tokens, tokens))
+    apart = squares[None, :] + squares[:, None] - 2 * products(tokens, tokens)
+    scale = np.float32(2.0 ** -max(-100, int(np.frexp(squares.max())[1])))
+    apart = np.where(apart > 0, apart, np.float32(0)) * scale
+    np.fill_diagonal(apart, np.inf)
+    found = [Cluster([place]) for place in range(len(tokens))]
+    sizes = np.ones(len(tokens), np.float32)
+    alive, chain = list(range(len(tokens))), []
+    while len(alive) > 1:
+        chain = chain or [alive[0]]
+        tip = chain[-1]
+        following = alive[int(np.argmin(apart[tip, alive]))]
+        if len(chain) == 1 or apart[tip, following] < apart[tip, chain[-2]]:
+            chain.append(following)
+            continue
+        kept, left = sorted(chain[-2:])
+        chain = chain[:-2]
+        height, a, b = apart[kept, left], sizes[kept], sizes[left]
+        joined = ((a + sizes) * apart[kept] + (b + sizes) * apart[left] - sizes * height) / (a + b + sizes)
+        apart[kept] = apart[:, kept] = np.where(joined > 0, joined, np.float32(0))
+        apart[kept, kept] = np.inf
+        sizes[kept] += sizes[left]
+        alive.remove(left)
+        parts = found[kept], found[left]
+        found[kept] = Cluster(parts[0].places + parts[1].places, parts, height)
+    return found[0]
+
+
+def cluster_mean(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean [d] of tokens [t, d], as long as they are on average; zeros where they cancel out."""
+    exact = tokens.astype(np.float64)
+    total = np.add.accumulate(exact, axis=0)[-1]
+    square = np.add.accumulate(total * total)[-1]
+    lengths = np.add.accumulate(np.sqrt(np.add.accumulate(exact * exact, axis=1)[:, -1]))[-1]
+    return (total * (lengths / len(tokens) / np.sqrt(square) if square > 0 else 0)).astype(np.float32)
 
 
 def sample(tokens: NDArray[np.float32], n: int, seed: int = 0) -> Nested:

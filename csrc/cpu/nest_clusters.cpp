@@ -13,6 +13,7 @@ namespace metaindex {
 namespace {
 
 constexpr int32_t kGone = 0x7F800000;  // the bits of infinity
+constexpr int kLeastExponent = -100;   // beyond it scales would come near to infinity
 
 // One token, its place in the document at `first`, or what became of two clusters.
 struct Cluster {
@@ -34,7 +35,7 @@ class Distances {
         kernels.squares(tokens, squares);
         int exponent;
         std::frexp(*std::max_element(squares, squares + count), &exponent);
-        const auto scale = static_cast<float>(std::ldexp(1.0, -exponent));
+        const auto scale = static_cast<float>(std::ldexp(1.0, -std::max(exponent, kLeastExponent)));
         for (int64_t i = 0; i < count; ++i) {
             kernels.to_distances(squares, squares[i], scale, row(i), count);
             row(i)[i] = std::numeric_limits<float>::infinity();

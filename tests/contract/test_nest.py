@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from tests import orders, tolerances
 
 core = _native.core
 ISAS = ["generic", "avx2", "avx512"]
-LAWS = {"facility": orders.facility, "sample": orders.sample}
+LAWS = {"facility": orders.facility, "clusters": orders.clusters, "sample": orders.sample}
 
 
 def nested(order, documents, n, isa=None, seed=0, num_threads=1):
@@ -27,10 +29,10 @@ def nested(order, documents, n, isa=None, seed=0, num_threads=1):
     return list(zip(vectors, places))
 
 
-def assert_same(found, expected):
+def assert_same(found, expected, case=""):
     (vectors, places), (wanted, chosen) = found, expected
-    assert places.tolist() == list(chosen)
-    assert vectors.tobytes() == wanted.astype(np.float32).tobytes()
+    assert places.tolist() == list(chosen), case
+    assert vectors.tobytes() == wanted.tobytes(), case
 
 
 def document(t, d, seed=0, scale=1.0):
@@ -59,18 +61,21 @@ def special(t, d):
     }
 
 
+@cache
+def by_law(order, t, d):
+    """For each special document the whole order."""
+    return {name: LAWS[order](tokens, 1000) for name, tokens in special(t, d).items()}
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("order", LAWS)
 @pytest.mark.parametrize("d", [1, 3, 16, 33, 128])
 @pytest.mark.parametrize("t", [1, 2, 7, 8, 15, 16, 31, 32, 33, 65, 130])
-def test_equals_the_law(order, isa, t, d):
+def test_equals_the_law_and_every_prefix_is_the_shorter_answer(order, isa, t, d):
     for name, tokens in special(t, d).items():
+        vectors, places = by_law(order, t, d)[name]
         for n in (1, 2, 9, 1000):
-            found = nested(order, [tokens], n, isa)[0]
-            try:
-                assert_same(found, LAWS[order](tokens, n))
-            except AssertionError as error:
-                raise AssertionError(f"{name}, n = {n}") from error
+            assert_same(nested(order, [tokens], n, isa)[0], (vectors[:n], places[:n]), f"{name}, n = {n}")
 
 
 # Small integers make ties, the others near ties.
@@ -104,6 +109,28 @@ def test_all_instruction_sets_and_threads_give_the_same_bits(order):
 def test_rows_that_would_share_places_of_a_cache(t):
     tokens = document(t - 1, 8, seed=1)
     assert_same(nested("facility", [tokens], 20)[0], orders.facility(tokens, 20))
+
+
+def test_clusters_are_those_of_merging_the_two_that_lose_least():
+    tokens = document(14, 5, seed=3).astype(np.float64)
+    merged = [frozenset([place]) for place in range(len(tokens))]
+    expected = set(merged)
+    while len(merged) > 1:
+        pairs = [(a, b) for a in merged for b in merged if min(a) < min(b)]
+        a, b = min(pairs, key=lambda pair: scatter(tokens, pair[0] | pair[1]) - scatter(tokens, pair[0]) - scatter(tokens, pair[1]))
+        merged = [each for each in merged if each not in (a, b)] + [a | b]
+        expected.add(a | b)
+    waiting, found = [orders.ward(tokens.astype(np.float32))], set()
+    while waiting:
+        cluster = waiting.pop()
+        found.add(frozenset(cluster.places))
+        waiting += cluster.parts
+    assert found == expected
+
+
+def scatter(tokens, places):
+    members = tokens[sorted(places)]
+    return ((members - members.mean(axis=0)) ** 2).sum()
 
 
 def test_draws_depend_on_the_seed_alone():
