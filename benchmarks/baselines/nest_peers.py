@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 
 def facility_numpy(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
@@ -24,20 +23,24 @@ def facility_numpy(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
 
 def pooled(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     """The normalised means of n clusters by Ward's method. Not nested: another n means other clusters."""
-    return _means(tokens, linkage(tokens, "ward"), n) if len(tokens) > n else tokens
+    return _means(tokens, tokens, n)
 
 
 def pooled_by_dissimilarities(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     """The same of clusters of the rows of 1 - cosine, which is what colpali-engine's hierarchical token pooling does."""
-    return _means(tokens, linkage(1 - tokens @ tokens.T, "ward"), n) if len(tokens) > n else tokens
+    return _means(tokens, 1 - tokens @ tokens.T, n)
 
 
 def unit(vectors: NDArray) -> NDArray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _means(tokens: NDArray[np.float32], tree: NDArray, n: int) -> NDArray[np.float32]:
-    labels = fcluster(tree, n, criterion="maxclust")
+def _means(tokens: NDArray[np.float32], clustered: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    if len(tokens) <= n:
+        return tokens
+    labels = fcluster(linkage(clustered, "ward"), n, criterion="maxclust")
     sums = np.zeros((labels.max(), tokens.shape[1]))
     np.add.at(sums, labels - 1, tokens)
     return unit(sums).astype(np.float32)
