@@ -1,4 +1,4 @@
-"""nest: greedy facility location from the normalised mean."""
+"""nest: what its orders are, told by brute force, and what it takes and gives; tests/contract/test_nest.py holds it to the law."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaindex.errors import NonFiniteError, ShapeError
-from metaindex.nesting import nest
+from metaindex.nesting import ORDERS, nest
 from tests import tolerances
 
 
@@ -76,11 +76,12 @@ def test_first_vector_is_the_normalised_mean_and_the_rest_are_tokens() -> None:
     assert sorted(map(tuple, nested[1:])) == sorted(map(tuple, tokens))
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @given(n=st.integers(1, 64), t=st.integers(1, 40))
 @settings(deadline=None)
-def test_every_prefix_is_the_shorter_answer(n: int, t: int) -> None:
+def test_every_prefix_is_the_shorter_answer(order: str, n: int, t: int) -> None:
     tokens = random_document(t, seed=t)
-    np.testing.assert_array_equal(nest(tokens, n), nest(tokens)[:n])
+    np.testing.assert_array_equal(nest(tokens, n, order=order), nest(tokens, order=order)[:n])
 
 
 def test_prefixes_cover_more_than_reading_order() -> None:
