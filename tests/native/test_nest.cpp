@@ -24,18 +24,18 @@ struct Page {
     int64_t count, dim;
 };
 
-struct Answer {
+struct Ordered {
     std::vector<float> vectors;
     std::vector<int64_t> places;
 
-    bool starts_with(const Answer& other) const {
+    bool starts_with(const Ordered& other) const {
         return std::memcmp(vectors.data(), other.vectors.data(), other.vectors.size() * sizeof(float)) == 0 &&
                std::equal(other.places.begin(), other.places.end(), places.begin());
     }
 };
 
-std::vector<Answer> nested(const std::vector<Page>& pages, Order order, int64_t size, Run run) {
-    std::vector<Answer> answers;
+std::vector<Ordered> nested(const std::vector<Page>& pages, Order order, int64_t size, Run run) {
+    std::vector<Ordered> answers;
     std::vector<Nesting> documents;
     for (const Page& page : pages) {
         const int64_t kept = std::min(size, nested_size(order, page.count));
@@ -58,14 +58,14 @@ int main() {
         }
     }
     for (const Order order : kOrders) {
-        const std::vector<Answer> whole = nested(pages, order, 1000, {Isa::generic, 1});
+        const std::vector<Ordered> whole = nested(pages, order, 1000, {Isa::generic, 1});
         for (const Isa isa : kIsas) {
             if (!feature(isa).ok) {
                 std::printf("skipped: %s (%s)\n", name(isa), feature(isa).why.c_str());
                 continue;
             }
             for (const int64_t size : {1, 2, 40, 1000}) {
-                const std::vector<Answer> some = nested(pages, order, size, {isa, 3});
+                const std::vector<Ordered> some = nested(pages, order, size, {isa, 3});
                 for (size_t at = 0; at < pages.size(); ++at) {
                     CHECK(whole[at].starts_with(some[at]), "%s %s size=%ld count=%ld d=%ld", name(order), name(isa),
                           static_cast<long>(size), static_cast<long>(pages[at].count), static_cast<long>(pages[at].dim));
