@@ -106,11 +106,12 @@ def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[n
     if is_torch(tokens):
         if not tokens.is_floating_point():
             raise TypeError(f"{name}: expected floating numbers, got {tokens.dtype}; convert with .float()")
-        values = tokens.detach().cpu().resolve_conj().resolve_neg().float().numpy()
+        host = tokens.detach().cpu().resolve_conj().resolve_neg()
+        values = (host if host.dtype.itemsize == 8 else host.float()).numpy()
     elif isinstance(tokens, np.ndarray):
         if not np.issubdtype(tokens.dtype, np.floating):
             raise TypeError(f"{name}: expected floating numbers, got {tokens.dtype}; convert with .astype(numpy.float32)")
-        values = tokens
+        values = np.asarray(tokens, dtype=np.result_type(tokens.dtype, np.float32))
     else:
         raise TypeError(f"{name}: expected a numpy array or a torch tensor, got {type(tokens).__name__}")
     if values.ndim not in ranks or 0 in values.shape:

@@ -22,10 +22,15 @@ def products(tokens: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
     return sums
 
 
+def in_order(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum over the first axis, one number after the other, from zero on."""
+    return 0.0 + np.add.accumulate(numbers, axis=0)[-1]
+
+
 def mean(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
     """The normalised mean [d]; zeros where tokens cancel out."""
-    found = np.add.accumulate(tokens.astype(np.float64), axis=0)[-1] / len(tokens)
-    square = np.add.accumulate(found * found)[-1]
+    found = in_order(tokens.astype(np.float64)) / len(tokens)
+    square = in_order(found * found)
     return (found / np.sqrt(square) if square > 0 else found).astype(np.float32)
 
 
@@ -115,9 +120,9 @@ def ward(tokens: NDArray[np.float32]) -> Cluster:
 def cluster_mean(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean [d] of tokens [t, d], as long as they are on average; zeros where they cancel out."""
     exact = tokens.astype(np.float64)
-    total = np.add.accumulate(exact, axis=0)[-1]
-    square = np.add.accumulate(total * total)[-1]
-    lengths = np.add.accumulate(np.sqrt(np.add.accumulate(exact * exact, axis=1)[:, -1]))[-1]
+    total = in_order(exact)
+    square = in_order(total * total)
+    lengths = in_order(np.sqrt(in_order((exact * exact).T)))
     return (total * (lengths / len(tokens) / np.sqrt(square) if square > 0 else 0)).astype(np.float32)
 
 
