@@ -105,6 +105,27 @@ struct NestBody {
         reduce_all(tokens, [](int64_t, Vector numbers) { return numbers * numbers; }, to);
     }
 
+    static void dots(const float* document, int64_t dim, const int64_t* places, int64_t count, const float* vector, float* to) {
+        constexpr int64_t kSums = 16;
+        for (int64_t i = 0; i < count; ++i) {
+            const float* token = document + places[i] * dim;
+            Vector vectors[kSums / kLanes] = {};
+            int64_t k = 0;
+            for (; k + kSums <= dim; k += kSums) {
+                for (int64_t v = 0; v < kSums / kLanes; ++v) {
+                    vectors[v] += load(token + k + v * kLanes) * load(vector + k + v * kLanes);
+                }
+            }
+            float sums[kSums];
+            std::memcpy(sums, vectors, sizeof sums);
+            for (int64_t rest = 0; k + rest < dim; ++rest) sums[rest] += token[k + rest] * vector[k + rest];
+            for (int64_t half = kSums / 2; half; half /= 2) {
+                for (int64_t s = 0; s < half; ++s) sums[s] += sums[s + half];
+            }
+            to[i] = sums[0];
+        }
+    }
+
     static void to_distances(const float* __restrict squares, float square, float scale, float* __restrict row, int64_t count) {
         for (int64_t i = 0; i < count; ++i) {
             const float distance = squares[i] + square - 2 * row[i];
@@ -154,7 +175,7 @@ struct NestBody {
         }
     }
 
-    static constexpr NestKernels kernels() { return {kPanel, similarities, products, squares, to_distances, least, join_distances, add_slices}; }
+    static constexpr NestKernels kernels() { return {kPanel, similarities, products, squares, dots, to_distances, least, join_distances, add_slices}; }
 };
 
 }  // namespace

@@ -1,10 +1,10 @@
-// Ward's hierarchical clustering, told from the whole document down to single tokens.
+// Means of the clusters of Ward's hierarchical clustering, chosen greedily by how much better they represent their tokens.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 #include <queue>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "nest_orders.hpp"
@@ -20,7 +20,6 @@ struct Cluster {
     std::array<int64_t, 2> parts;  // the one with the earlier token comes first
     int64_t size;
     int64_t first;  // place of the earliest token
-    float height;   // grows with what the sum of squared distances to the mean gained when the parts became one
 };
 
 // Distances between clusters, each in the slot of its earliest token: rises of the sum of squares if two became one, doubled and
@@ -80,7 +79,7 @@ std::vector<Cluster> tree(Distances distances, int64_t count) {
     clusters.reserve(static_cast<size_t>(2 * count - 1));
     std::vector<int64_t> of_slot, chain;
     for (int64_t i = 0; i < count; ++i) {
-        clusters.push_back({{-1, -1}, 1, i, 0});
+        clusters.push_back({{-1, -1}, 1, i});
         of_slot.push_back(i);
     }
     while (distances.slots().size() > 1) {
@@ -93,12 +92,11 @@ std::vector<Cluster> tree(Distances distances, int64_t count) {
         }
         chain.resize(chain.size() - 2);
         const int64_t kept = std::min(tip, before), left = std::max(tip, before);
-        const float height = distances.between(kept, left);
         distances.join(kept, left);
         int64_t& cluster = of_slot[static_cast<size_t>(kept)];
         const int64_t other = of_slot[static_cast<size_t>(left)];
         const int64_t size = clusters[static_cast<size_t>(cluster)].size + clusters[static_cast<size_t>(other)].size;
-        clusters.push_back({{cluster, other}, size, kept, height});
+        clusters.push_back({{cluster, other}, size, kept});
         cluster = static_cast<int64_t>(clusters.size()) - 1;
     }
     return clusters;
@@ -120,28 +118,57 @@ struct Arrangement {
         }
     }
 
+    const int64_t* tokens_of(int64_t cluster) const { return places.data() + begins[static_cast<size_t>(cluster)]; }
+
     std::vector<int64_t> begins, places;
 };
 
-// The mean of some tokens, as long as they are on average.
-void write_mean(const Nesting& document, const int64_t* places, int64_t count, double* sums, float* to) {
-    std::fill_n(sums, document.dim, 0.0);
-    double lengths = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        const float* token = document.tokens + places[i] * document.dim;
-        double square = 0;
-        for (int64_t k = 0; k < document.dim; ++k) {
-            const auto number = static_cast<double>(token[k]);
-            sums[k] += number;
-            square += number * number;
+// What the mean of each cluster is, and how similar it is to the cluster's tokens.
+class Means {
+ public:
+    Means(const Nesting& document, const std::vector<Cluster>& clusters, NestRooms& rooms)
+        : document_(document), clusters_(clusters), width_(document.dim + 1) {
+        sums_ = rooms.sums.of(static_cast<int64_t>(clusters.size()) * width_);
+        double* to = sums_;
+        for (const Cluster& cluster : clusters) {
+            if (cluster.size == 1) {
+                const float* token = document.tokens + cluster.first * document.dim;
+                std::copy_n(token, document.dim, to);
+                to[document.dim] = length(to);
+            } else {
+                const double* one = sums_ + cluster.parts[0] * width_;
+                const double* other = sums_ + cluster.parts[1] * width_;
+                for (int64_t k = 0; k < width_; ++k) to[k] = one[k] + other[k];
+            }
+            to += width_;
         }
-        lengths += std::sqrt(square);
     }
-    double square = 0;
-    for (int64_t k = 0; k < document.dim; ++k) square += sums[k] * sums[k];
-    const double scale = square > 0 ? lengths / static_cast<double>(count) / std::sqrt(square) : 0.0;
-    for (int64_t k = 0; k < document.dim; ++k) to[k] = static_cast<float>(sums[k] * scale);
-}
+
+    // A token as it is; the mean of several as long as they are on average, zeros where they cancel out.
+    void write(int64_t cluster, float* to) const {
+        const Cluster& from = clusters_[static_cast<size_t>(cluster)];
+        if (from.size == 1) {
+            std::copy_n(document_.tokens + from.first * document_.dim, document_.dim, to);
+            return;
+        }
+        const double* sum = sums_ + cluster * width_;
+        const double whole = length(sum);
+        const double scale = whole > 0 ? sum[document_.dim] / static_cast<double>(from.size) / whole : 0.0;
+        for (int64_t k = 0; k < document_.dim; ++k) to[k] = static_cast<float>(sum[k] * scale);
+    }
+
+ private:
+    double length(const double* numbers) const {
+        double square = 0;
+        for (int64_t k = 0; k < document_.dim; ++k) square += numbers[k] * numbers[k];
+        return std::sqrt(square);
+    }
+
+    const Nesting& document_;
+    const std::vector<Cluster>& clusters_;
+    int64_t width_;  // of the sum of a cluster's tokens, with that of their lengths behind it
+    double* sums_;
+};
 
 }  // namespace
 
@@ -149,29 +176,54 @@ void nest_by_clusters(const Nesting& document, const NestKernels& kernels, NestR
     const Panels tokens = in_panels(document, nullptr, kernels, rooms);
     const std::vector<Cluster> clusters = tree(Distances(tokens, document.count, kernels, rooms), document.count);
     const Arrangement arrangement(clusters);
-    double* sums = rooms.sums.of(document.dim);
-    const auto write = [&](int64_t at, int64_t cluster) {
-        const Cluster& from = clusters[static_cast<size_t>(cluster)];
-        if (from.size == 1) return take_token(document, at, from.first);
-        document.places[at] = -1;
-        write_mean(document, arrangement.places.data() + arrangement.begins[static_cast<size_t>(cluster)], from.size, sums,
-                   document.vectors + at * document.dim);
+    const Means means(document, clusters, rooms);
+    const auto number = static_cast<int64_t>(clusters.size());
+    const auto at = [&](int64_t cluster) -> const Cluster& { return clusters[static_cast<size_t>(cluster)]; };
+
+    // The distances have done their work: their room is enough for what clusters are like to their own tokens.
+    std::vector<int64_t> starts{0};
+    for (const Cluster& cluster : clusters) starts.push_back(starts.back() + cluster.size);
+    float* similarities = rooms.similarities.of(starts.back());
+    float* mean = rooms.panels.of(document.dim);
+    for (int64_t cluster = 0; cluster < number; ++cluster) {
+        means.write(cluster, mean);
+        kernels.dots(document.tokens, document.dim, arrangement.tokens_of(cluster), at(cluster).size, mean,
+                     similarities + starts[static_cast<size_t>(cluster)]);
+    }
+    const auto similarities_of = [&](int64_t cluster) { return similarities + starts[static_cast<size_t>(cluster)]; };
+
+    // How well each token is represented, in the arrangement.
+    float* covered = rooms.numbers.of(document.count);
+    const auto gain = [&](int64_t cluster) {
+        const float* now = covered + arrangement.begins[static_cast<size_t>(cluster)];
+        const float* then = similarities_of(cluster);
+        double sum = 0;
+        for (int64_t i = 0; i < at(cluster).size; ++i) sum += static_cast<double>(std::max(then[i] - now[i], 0.0f));
+        return sum;
     };
-    using Open = std::tuple<float, int64_t, int64_t>;  // a height, the earliest token turned round, a cluster
-    std::priority_queue<Open> open;
-    const auto push = [&](int64_t cluster) {
-        const Cluster& each = clusters[static_cast<size_t>(cluster)];
-        if (each.size > 1) open.emplace(each.height, -each.first, cluster);
+    const auto take = [&](int64_t place, int64_t cluster) {
+        means.write(cluster, document.vectors + place * document.dim);
+        document.places[place] = at(cluster).size == 1 ? at(cluster).first : -1;
     };
-    const int64_t whole = static_cast<int64_t>(clusters.size()) - 1;
-    write(0, whole);
-    push(whole);
-    for (int64_t at = 1; at < document.size; ++at) {
-        const auto [one, other] = clusters[static_cast<size_t>(std::get<2>(open.top()))].parts;
-        open.pop();
-        write(at, clusters[static_cast<size_t>(other)].size > clusters[static_cast<size_t>(one)].size ? one : other);
-        push(one);
-        push(other);
+    std::copy_n(similarities_of(number - 1), document.count, covered);
+    take(0, number - 1);
+    std::vector<std::pair<double, int64_t>> waiting;  // gains, and clusters turned round: of equal ones the first is taken
+    for (int64_t cluster = 0; cluster < number - 1; ++cluster) waiting.emplace_back(gain(cluster), -cluster);
+    std::priority_queue<std::pair<double, int64_t>> best({}, std::move(waiting));
+    for (int64_t place = 1; place < document.size; ++place) {
+        // Gains only fall, also as they are rounded: one that is still the largest when it is worked out anew is the largest.
+        int64_t cluster = -best.top().second;
+        for (;;) {
+            best.pop();
+            const std::pair<double, int64_t> now{gain(cluster), -cluster};
+            if (best.empty() || now > best.top()) break;
+            best.push(now);
+            cluster = -best.top().second;
+        }
+        take(place, cluster);
+        float* now = covered + arrangement.begins[static_cast<size_t>(cluster)];
+        const float* then = similarities_of(cluster);
+        for (int64_t i = 0; i < at(cluster).size; ++i) now[i] = std::max(now[i], then[i]);
     }
 }
 

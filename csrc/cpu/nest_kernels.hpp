@@ -25,15 +25,17 @@ struct Slice {
     float high;
 };
 
-// An inner product is one chain of products and sums in float32, from the first dimension to the last, each rounded: all
-// instruction sets give the same bits. A fused multiplication would be faster and would not.
+// Unless told otherwise, an inner product is one chain of products and sums in float32, from the first dimension to the last, each
+// rounded: all instruction sets give the same bits. Fused multiplications would be faster, and other ones where there are none.
 struct NestKernels {
     int64_t panel;  // tokens of a panel
-    // Of each token with each, [count, count] in rows `stride` apart, rounded.
+    // Inner products of each token with each, [count, count] in rows `stride` apart, rounded.
     void (*similarities)(Panels tokens, Grid grid, float* to, int64_t stride);
     // Of each token with one [dim], and of each token with itself: [count].
     void (*products)(Panels tokens, const float* token, float* to);
     void (*squares)(Panels tokens, float* to);
+    // Of some tokens of a document [t, dim] with one vector, each in sixteen sums by turns, which are added up in pairs.
+    void (*dots)(const float* document, int64_t dim, const int64_t* places, int64_t count, const float* vector, float* to);
     // Of inner products `row` of a token with others: scale * (squares[i] + square - 2 row[i]), or 0 where that is below 0.
     void (*to_distances)(const float* squares, float square, float scale, float* row, int64_t count);
     // The first place of the least number, all of them at least 0, among those that are not gone: whose bits in `gone` are 0 and
