@@ -59,42 +59,70 @@ def facility(tokens: NDArray[np.float32], n: int) -> Nested:
 
 
 def clusters(tokens: NDArray[np.float32], n: int) -> Nested:
-    """Ward's hierarchical clustering from the whole down: of the cluster that loses most by being one, the smaller part."""
+    """Of the means of all clusters of Ward's tree, that of the whole first, then whichever adds most for its own tokens."""
     tree = ward(tokens)
-    open_clusters, vectors, places = [tree], [], []
+    vectors = np.array([cluster.mean for cluster in tree])
+    # The tokens in the order in which they stand in the tree, so that those of each cluster lie side by side.
+    arranged = tree[-1].places
+    own = np.array([[place in cluster.places for place in arranged] for cluster in tree])
+    similarities = dots(vectors, tokens[arranged])
+    covered = similarities[-1].copy()
+    chosen = [len(tree) - 1]
+    while len(chosen) < min(n, len(tokens)):
+        raised = np.where(own, np.maximum(similarities - covered, np.float32(0)), np.float32(0))
+        gains = in_order(raised.astype(np.float64).T)
+        gains[chosen] = -1
+        chosen.append(int(np.argmax(gains)))
+        covered = np.where(own[chosen[-1]], np.maximum(covered, similarities[chosen[-1]]), covered)
+    return vectors[chosen], [tree[each].places[0] if len(tree[each].places) == 1 else -1 for each in chosen]
 
-    def take(cluster: Cluster) -> None:
-        single = len(cluster.places) == 1
-        vectors.append(tokens[cluster.places[0]] if single else cluster_mean(tokens[cluster.places]))
-        places.append(cluster.places[0] if single else -1)
 
-    take(tree)
-    while len(vectors) < min(n, len(tokens)):
-        split = max((each for each in open_clusters if each.parts), key=lambda each: (each.height, -each.places[0]))
-        open_clusters.remove(split)
-        one, other = split.parts
-        take(one if len(other.places) > len(one.places) else other)
-        open_clusters += [one, other]
-    return np.array(vectors), places
+def dots(vectors: NDArray[np.float32], tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inner products [n, t], each in sixteen sums by turns, which are added up in pairs."""
+    turns = -(-vectors.shape[1] // 16)
+    terms = np.zeros((len(vectors), len(tokens), 16 * turns), np.float32)
+    terms[..., : vectors.shape[1]] = vectors[:, None] * tokens[None]
+    sums = np.zeros((len(vectors), len(tokens), 16), np.float32)
+    for turn in range(turns):
+        sums += terms[..., 16 * turn : 16 * turn + 16]
+    while sums.shape[-1] > 1:
+        half = sums.shape[-1] // 2
+        sums = sums[..., :half] + sums[..., half:]
+    return sums[..., 0]
 
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """``places`` of tokens: those of the part with the earliest token first."""
+    """``places`` of tokens, those of the part with the earliest first; the sum [d] of them, and that of their lengths; the
+    ``mean`` [d] of them, as long as they are on average."""
 
     places: list[int]
-    parts: tuple[Cluster, ...] = ()
-    height: np.float32 = np.float32(0)
+    total: NDArray[np.float64]
+    lengths: np.float64
+    mean: NDArray[np.float32]
+
+    @classmethod
+    def of_token(cls, place: int, token: NDArray[np.float32]) -> Cluster:
+        exact = token.astype(np.float64)
+        return cls([place], exact, np.sqrt(in_order(exact * exact)), token)
+
+    def joined(self, other: Cluster) -> Cluster:
+        places, total, lengths = self.places + other.places, self.total + other.total, self.lengths + other.lengths
+        length = np.sqrt(in_order(total * total))
+        scale = lengths / len(places) / length if length > 0 else 0.0
+        return Cluster(places, total, lengths, (total * scale).astype(np.float32))
 
 
-def ward(tokens: NDArray[np.float32]) -> Cluster:
-    """The tree by chains of nearest neighbours: equal to merging the two nearest clusters each time, but for ties."""
+def ward(tokens: NDArray[np.float32]) -> list[Cluster]:
+    """All clusters by chains of nearest neighbours, tokens first and the whole last: those of merging the two nearest ones each
+    time, but for ties."""
     squares = np.diag(products(tokens, tokens))
     apart = squares[None, :] + squares[:, None] - 2 * products(tokens, tokens)
     scale = np.float32(2.0 ** -max(-100, int(np.frexp(squares.max())[1])))
     apart = np.where(apart > 0, apart, np.float32(0)) * scale
     np.fill_diagonal(apart, np.inf)
-    found = [Cluster([place]) for place in range(len(tokens))]
+    of_slot = [Cluster.of_token(place, token) for place, token in enumerate(tokens)]
+    found = list(of_slot)
     sizes = np.ones(len(tokens), np.float32)
     alive, chain = list(range(len(tokens))), []
     while len(alive) > 1:
@@ -112,18 +140,9 @@ def ward(tokens: NDArray[np.float32]) -> Cluster:
         apart[kept, kept] = np.inf
         sizes[kept] += sizes[left]
         alive.remove(left)
-        parts = found[kept], found[left]
-        found[kept] = Cluster(parts[0].places + parts[1].places, parts, height)
-    return found[0]
-
-
-def cluster_mean(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean [d] of tokens [t, d], as long as they are on average; zeros where they cancel out."""
-    exact = tokens.astype(np.float64)
-    total = in_order(exact)
-    square = in_order(total * total)
-    lengths = in_order(np.sqrt(in_order((exact * exact).T)))
-    return (total * (lengths / len(tokens) / np.sqrt(square) if square > 0 else 0)).astype(np.float32)
+        of_slot[kept] = of_slot[kept].joined(of_slot[left])
+        found.append(of_slot[kept])
+    return found
 
 
 def sample(tokens: NDArray[np.float32], n: int, seed: int = 0) -> Nested:

@@ -120,12 +120,7 @@ def test_clusters_are_those_of_merging_the_two_that_lose_least():
         a, b = min(pairs, key=lambda pair: scatter(tokens, pair[0] | pair[1]) - scatter(tokens, pair[0]) - scatter(tokens, pair[1]))
         merged = [each for each in merged if each not in (a, b)] + [a | b]
         expected.add(a | b)
-    waiting, found = [orders.ward(tokens.astype(np.float32))], set()
-    while waiting:
-        cluster = waiting.pop()
-        found.add(frozenset(cluster.places))
-        waiting += cluster.parts
-    assert found == expected
+    assert {frozenset(cluster.places) for cluster in orders.ward(tokens.astype(np.float32))} == expected
 
 
 def scatter(tokens, places):
