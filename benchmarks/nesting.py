@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.nest_peers import facility_numpy, pooled, pooled_by_dissimilarities, unit
+from benchmarks.baselines.nest_peers import facility_numpy, pooled, pooled_by_dissimilarities, unit, ward_tree
 from benchmarks.measures import Measures, render
 from benchmarks.roofs import Roofs
 from metaindex import MetaIndex, nest
@@ -111,7 +111,10 @@ def quality(bench: Bench) -> None:
     for order in ORDERS:
         whole = nest(bodies, max(BUDGETS), order=order, seed=bench.seed)
         cut_to[order] = lambda n, whole=whole: [body[:n] for body in whole]  # type: ignore[misc]
-    cut_to["pools of Ward's clusters, others for each budget"] = lambda n: [pooled(body, n) for body in bodies]
+    trees = [ward_tree(body) for body in bodies]
+    cut_to["pools of Ward's clusters, others for each budget"] = lambda n: [
+        pooled(body, n, tree) for body, tree in zip(bodies, trees)
+    ]
     for name, cut in cut_to.items():
         for n in BUDGETS:
             _ndcg(bench, f"{name}, {n}", cut(n), summaries)

@@ -109,8 +109,8 @@ def nest(
     isa: str | None = None,
     num_threads: int = 1,
 ) -> None:
-    """Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k], where -1 stands
-    for what is no token.
+    """Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k] of tokens, where -1
+    stands for what is none.
 
     The same bits for any instruction set and number of threads.
     """

@@ -33,9 +33,7 @@ ORDERS = ("facility", "clusters", "sample")
 _LARGEST = 1e15  # products of larger numbers could overflow float32
 
 
-def nest(
-    tokens: Any, n: int | None = None, *, order: str = "facility", seed: int = 0, num_threads: int | None = None
-) -> Any:
+def nest(tokens: Any, n: int | None = None, *, order: str = "facility", seed: int = 0, num_threads: int | None = None) -> Any:
     """The tokens of a document in nested order.
 
     Args:

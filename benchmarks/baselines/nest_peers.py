@@ -21,26 +21,29 @@ def facility_numpy(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     return np.concatenate([mean[None], tokens[chosen]])
 
 
-def pooled(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """The normalised means of n clusters by Ward's method. Not nested: another n means other clusters."""
-    return _means(tokens, tokens, n)
+def ward_tree(tokens: NDArray[np.float32]) -> NDArray[np.float64]:
+    """scipy's tree of Ward's clusters of at least two tokens."""
+    from scipy.cluster.hierarchy import linkage
+
+    return linkage(tokens, "ward")
+
+
+def pooled(tokens: NDArray[np.float32], n: int, tree: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+    """The normalised means of n clusters of a tree, by default Ward's. Not nested: another n means other clusters."""
+    from scipy.cluster.hierarchy import fcluster
+
+    if len(tokens) <= n:
+        return tokens
+    labels = fcluster(ward_tree(tokens) if tree is None else tree, n, criterion="maxclust")
+    sums = np.zeros((labels.max(), tokens.shape[1]))
+    np.add.at(sums, labels - 1, tokens)
+    return unit(sums).astype(np.float32)
 
 
 def pooled_by_dissimilarities(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     """The same of clusters of the rows of 1 - cosine, which is what colpali-engine's hierarchical token pooling does."""
-    return _means(tokens, 1 - tokens @ tokens.T, n)
+    return pooled(tokens, n, ward_tree(1 - tokens @ tokens.T)) if len(tokens) > n else tokens
 
 
 def unit(vectors: NDArray) -> NDArray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def _means(tokens: NDArray[np.float32], clustered: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    from scipy.cluster.hierarchy import fcluster, linkage
-
-    if len(tokens) <= n:
-        return tokens
-    labels = fcluster(linkage(clustered, "ward"), n, criterion="maxclust")
-    sums = np.zeros((labels.max(), tokens.shape[1]))
-    np.add.at(sums, labels - 1, tokens)
-    return unit(sums).astype(np.float32)

@@ -175,7 +175,9 @@ struct NestBody {
         }
     }
 
-    static constexpr NestKernels kernels() { return {kPanel, similarities, products, squares, dots, to_distances, least, join_distances, add_slices}; }
+    static constexpr NestKernels kernels() {
+        return {kPanel, similarities, products, squares, dots, to_distances, least, join_distances, add_slices};
+    }
 };
 
 }  // namespace

@@ -22,8 +22,8 @@ struct Cluster {
     int64_t first;  // place of the earliest token
 };
 
-// Distances between clusters, each in the slot of its earliest token: rises of the sum of squares if two became one, doubled and
-// scaled, so that they are at most 4 between tokens.
+// Distances between clusters, each in the slot of its earliest token: rises of the sum of squares if two became one, doubled
+// and scaled, so that they are at most 4 between tokens.
 class Distances {
  public:
     Distances(const Panels& tokens, int64_t count, const NestKernels& kernels, NestRooms& rooms)
@@ -72,8 +72,8 @@ class Distances {
     std::vector<float> sizes_;
 };
 
-// All clusters, tokens first and parts before their sum. A chain goes from a cluster to the nearest one until two are nearest to
-// each other; these become one (Murtagh, 1983).
+// All clusters, tokens first and parts before their sum. A chain goes from a cluster to the nearest one until two are nearest
+// to each other; these become one (Murtagh, 1983).
 std::vector<Cluster> tree(Distances distances, int64_t count) {
     std::vector<Cluster> clusters;
     clusters.reserve(static_cast<size_t>(2 * count - 1));

@@ -25,8 +25,9 @@ struct Slice {
     float high;
 };
 
-// Unless told otherwise, an inner product is one chain of products and sums in float32, from the first dimension to the last, each
-// rounded: all instruction sets give the same bits. Fused multiplications would be faster, and other ones where there are none.
+// Unless told otherwise, an inner product is one chain of products and sums in float32, from the first dimension to the last,
+// each rounded: all instruction sets give the same bits. Fused multiplications would be faster, and other ones where there are
+// none.
 struct NestKernels {
     int64_t panel;  // tokens of a panel
     // Inner products of each token with each, [count, count] in rows `stride` apart, rounded.
@@ -38,8 +39,8 @@ struct NestKernels {
     void (*dots)(const float* document, int64_t dim, const int64_t* places, int64_t count, const float* vector, float* to);
     // Of inner products `row` of a token with others: scale * (squares[i] + square - 2 row[i]), or 0 where that is below 0.
     void (*to_distances)(const float* squares, float square, float scale, float* row, int64_t count);
-    // The first place of the least number, all of them at least 0, among those that are not gone: whose bits in `gone` are 0 and
-    // not those of infinity.
+    // The first place of the least number, all of them at least 0, among those that are not gone: whose bits in `gone` are 0
+    // and not those of infinity.
     int64_t (*least)(const float* row, const int32_t* gone, int64_t count);
     // Distances `row` of a cluster of `size` tokens become those of its union with another of `other_size`, whose are `others`
     // and which is `apart` from it (Lance and Williams, 1967, for Ward's method).

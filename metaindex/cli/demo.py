@@ -62,7 +62,9 @@ def add_parser(commands: Any) -> None:
     demo.add_argument("--documents", type=arguments.count, metavar="N", help="use N of the docstrings; all by default")
     demo.add_argument("--queries", type=arguments.count, default=500, metavar="N", help="summaries to measure with (500)")
     demo.add_argument("--codec", choices=list(CODECS), default="int8", help="how vectors are kept in the sweep (int8)")
-    demo.add_argument("--order", choices=ORDERS, default="facility", help="how a document's vectors are put in order (facility)")
+    demo.add_argument(
+        "--order", choices=ORDERS, default="facility", help="how a document's vectors are put in order (facility)"
+    )
     demo.add_argument(
         "--plot",
         type=arguments.output_file,

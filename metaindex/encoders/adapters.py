@@ -27,7 +27,7 @@ Encode = Callable[[list[Content]], Any]
 class AdaptedEncoder:
     """An encoder made of two functions; ``as_encoder`` makes them.
 
-    ``nest``: how many vectors of a document are kept, in this ``order`` of ``metaindex.nest``; ``None`` keeps them as they come.
+    ``nest``: how many vectors of a document are kept, in an ``order`` of ``metaindex.nest``; ``None`` keeps them all.
     """
 
     def __init__(

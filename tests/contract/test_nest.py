@@ -117,7 +117,9 @@ def test_clusters_are_those_of_merging_the_two_that_lose_least():
     expected = set(merged)
     while len(merged) > 1:
         pairs = [(a, b) for a in merged for b in merged if min(a) < min(b)]
-        a, b = min(pairs, key=lambda pair: scatter(tokens, pair[0] | pair[1]) - scatter(tokens, pair[0]) - scatter(tokens, pair[1]))
+        a, b = min(
+            pairs, key=lambda pair: scatter(tokens, pair[0] | pair[1]) - scatter(tokens, pair[0]) - scatter(tokens, pair[1])
+        )
         merged = [each for each in merged if each not in (a, b)] + [a | b]
         expected.add(a | b)
     assert {frozenset(cluster.places) for cluster in orders.ward(tokens.astype(np.float32))} == expected

@@ -41,8 +41,8 @@ std::vector<Ordered> nested(const std::vector<Page>& pages, Order order, int64_t
         const int64_t kept = std::min(size, nested_size(order, page.count));
         answers.push_back({std::vector<float>(static_cast<size_t>(kept * page.dim), std::nanf("")),
                            std::vector<int64_t>(static_cast<size_t>(kept), -7)});
-        documents.push_back({page.tokens.data(), page.count, page.dim, answers.back().vectors.data(),
-                             answers.back().places.data(), kept});
+        documents.push_back(
+            {page.tokens.data(), page.count, page.dim, answers.back().vectors.data(), answers.back().places.data(), kept});
     }
     nest(documents, order, 3, run);
     return answers;
@@ -73,7 +73,8 @@ int main() {
             }
         }
         for (size_t at = 0; at < pages.size(); ++at) {
-            for (const float number : whole[at].vectors) CHECK(std::isfinite(number), "%s: a vector was not written", name(order));
+            for (const float number : whole[at].vectors)
+                CHECK(std::isfinite(number), "%s: a vector was not written", name(order));
             std::vector<bool> seen(static_cast<size_t>(pages[at].count));
             for (const int64_t place : whole[at].places) {
                 CHECK(place >= -1 && place < pages[at].count, "%s: no place", name(order));

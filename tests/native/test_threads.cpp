@@ -1,5 +1,6 @@
-// Scans, gathers, top-k, encoders and nested orders of several threads at once over the same documents, each call with threads of
-// its own from the one pool. Made for the thread sanitizer; every answer must also be, bit for bit, what one thread alone gives.
+// Scans, gathers, top-k, encoders and nested orders of several threads at once over the same documents, each call with threads
+// of its own from the one pool. Made for the thread sanitizer; every answer must also be, bit for bit, what one thread alone
+// gives.
 #include <atomic>
 #include <cstdio>
 #include <stdexcept>

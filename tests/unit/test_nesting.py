@@ -1,4 +1,4 @@
-"""nest: what its orders are, told by brute force, and what it takes and gives; tests/contract/test_nest.py holds it to the law."""
+"""nest: what its orders do, told by brute force, and what it takes and gives. The law is in tests/contract/test_nest.py."""
 
 from __future__ import annotations
 
