@@ -1,5 +1,5 @@
-"""Nested order: ``python -m benchmarks nest``. What an order of a page's vectors takes, and what every budget of it finds on the
-docstrings of Python's standard library. See README.md."""
+"""Nested order: ``python -m benchmarks nest``. What an order of a page's vectors takes, and what every budget of it finds
+on the docstrings of Python's standard library. See README.md."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Bench(Measures):
 
 
 def pages(count: int, seed: int) -> NDArray[np.float32]:
-    """Unit vectors [count, 1030, 128] like those of pages: two in five belong to an empty background and nearly agree, the others
-    to some thirty topics, which share directions with one another."""
+    """Unit vectors [count, 1030, 128] like those of pages: two in five belong to an empty background and nearly agree, the
+    others to some thirty topics, which share directions with one another."""
     random = np.random.default_rng(seed)
     made = np.empty((count, TOKENS, DIM), np.float32)
     for page in made:

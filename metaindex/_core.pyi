@@ -1,4 +1,4 @@
-"""The compiled kernels of metaindex: MaxSim over levels, top k, encoders, nested order. Arrays are numpy arrays, checked on entry.
+"""The compiled kernels of metaindex: MaxSim over levels, top k, encoders, nested order. Arrays are numpy's, checked on entry.
 
 Wrong arrays raise ValueError naming the argument, what was expected and what came. Compute runs without the GIL.
 """
@@ -109,8 +109,8 @@ def nest(
     isa: str | None = None,
     num_threads: int = 1,
 ) -> None:
-    """Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k] of tokens, where -1
-    stands for what is none.
+    """Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k] of tokens,
+    where -1 stands for what is none.
 
     The same bits for any instruction set and number of threads.
     """
