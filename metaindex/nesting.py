@@ -1,18 +1,20 @@
 """Orders of a document's tokens in which every prefix covers the whole: make budgets work for embeddings that aren't nested.
 
 The tokens of ColBERT, ColPali or a plain text encoder stand in reading order, so their first few say how the document begins
-and nothing about the rest. ``nest`` puts them into one of three orders, each of which begins with a mean of all tokens.
+and nothing about the rest. ``nest`` puts them into one of three orders. Each begins with a mean of all tokens, the best single
+summary, and goes on greedily or by draws:
 
-**facility** takes whichever token most raises
+- **facility** takes whichever token most raises
 
-    coverage = sum_i max_{s in chosen} <x_i, x_s>
+      coverage = sum_i max_{s in chosen} <x_i, x_s>
 
-the facility location objective: how well each of the tokens x_i is represented by the one most similar to it. Coverage is
-submodular, so a greedy prefix reaches at least 1 - 1/e of what the best set of its size gains over the mean alone (Nemhauser,
-Wolsey and Fisher, 1978).
-
-**sample** draws tokens, each with a probability that grows with the square of its distance to the nearest vector chosen so far,
-as k-means++ does (Arthur and Vassilvitskii, 2007).
+  the facility location objective: how well each of the tokens x_i is represented by the one most similar to it. Coverage is
+  submodular, so a greedy prefix reaches at least 1 - 1/e of what the best set of its size gains over the mean alone (Nemhauser,
+  Wolsey and Fisher, 1978).
+- **clusters** makes the tree of Ward's hierarchical clustering (1963) and takes the mean of whichever cluster, of any size,
+  most raises how well the cluster's own tokens are represented. A mean stands for many tokens better than any of them does.
+- **sample** draws tokens, each with a probability that grows with the square of its distance to the nearest vector chosen so far,
+  as k-means++ does (Arthur and Vassilvitskii, 2007).
 """
 
 from __future__ import annotations
@@ -34,22 +36,38 @@ _LARGEST = 1e15  # products of larger numbers could overflow float32
 
 
 def nest(tokens: Any, n: int | None = None, *, order: str = "facility", seed: int = 0, num_threads: int | None = None) -> Any:
-    """The tokens of a document in nested order.
+    """The tokens of a document in an order in which every prefix covers the whole.
+
+    - ``"facility"``: the normalised mean, then the tokens that add most.
+    - ``"clusters"``: means of clusters of tokens, from all tokens together down to single ones, each as long as its tokens are on
+      average. Made vectors find more at equal number than tokens that were picked, but they are no longer the model's own.
+    - ``"sample"``: the normalised mean, then tokens by draws. It is worse, and the only one whose time and memory grow with t and
+      not with its square: for very long documents.
+
+    The order does not depend on ``n``: ``nest(x, 8)`` equals ``nest(x, 64)[:8]``. Equal gains go to the token that stands first.
+    Tokens are compared in float32 and by their inner product as they are: normalise them first if similarity means the cosine.
+    The answer is the same on every machine, for any number of threads and whatever else is in the list.
 
     Args:
         tokens: one document [t, d], documents of one length [N, t, d], or a list or tuple of documents [t_i, d]; numpy or
             torch, floating numbers, t and d >= 1. Padding is not known as such: pass documents of different lengths as a list.
-        n: how many vectors to return at most, >= 1; None for all ``t + 1``.
+        n: how many vectors to return at most, >= 1; None for all: ``t + 1``, the mean and every token, or for ``"clusters"``
+            ``t``, among which not every token need be.
+        order: ``"facility"``, ``"clusters"`` or ``"sample"``.
+        seed: of the draws of ``"sample"``, >= 0.
+        num_threads: documents that are worked on at once; as many as this process may use by default. But for ``"sample"``
+            each takes 4 t^2 bytes meanwhile, and 16 t d for ``"clusters"`` besides.
 
     Returns:
-        ``[min(n, t + 1), d]``, ``[N, min(n, t + 1), d]`` or a list, as the input is; in its dtype and on its device. The mean
-        of tokens that cancel out is the zero vector.
+        ``[k, d]``, ``[N, k, d]`` or a list, as the input is, k being ``n`` or less; in its dtype and on its device. A mean of
+        tokens that cancel out is the zero vector.
 
     Raises:
         ShapeError: not two- or three-dimensional, or without documents, tokens or dimensions.
-        NonFiniteError: a token holds NaN or infinity.
-        TypeError: not an array of floating numbers, or ``n`` not an integer.
-        ValueError: ``n`` below 1.
+        NonFiniteError: a token holds NaN or infinity, or a number above 1e15.
+        TypeError: not an array of floating numbers; ``n``, ``seed`` or ``num_threads`` not an integer.
+        ValueError: ``n``, ``seed`` or ``num_threads`` out of bounds, or an unknown ``order``.
+        BackendError: the compiled module is missing.
     """
     limit = None if n is None else integer("n", n)
     check_order(order)
