@@ -99,7 +99,7 @@ def _plain(made: NDArray[np.float32], cut: Callable[[NDArray[np.float32], int], 
 
 
 def quality(bench: Bench) -> None:
-    """nDCG@10 of summaries that ask for their docstring's body, all of it in float32, at every budget of every order."""
+    """nDCG@10 of summaries that ask for their docstring's body, in int8, at every budget of every order."""
     from metaindex.encoders.minilm import MiniLM
 
     model, entries = MiniLM(), collect()
@@ -122,7 +122,7 @@ def quality(bench: Bench) -> None:
 
 
 def _ndcg(bench: Bench, what: str, documents: list[NDArray[np.float32]], queries: list[NDArray[np.float32]]) -> None:
-    index = MetaIndex(codec="float32", nested=True)
+    index = MetaIndex(codec="int8", nested=True)
     index.add(documents)
     ids = np.asarray(index.search(queries, K).ids)
     found = ndcg_at_k(ids.tolist(), [{place: 1.0} for place in range(len(queries))], K)
