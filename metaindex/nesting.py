@@ -13,8 +13,8 @@ summary, and goes on greedily or by draws:
   Wolsey and Fisher, 1978).
 - **clusters** makes the tree of Ward's hierarchical clustering (1963) and takes the mean of whichever cluster, of any size,
   most raises how well the cluster's own tokens are represented. A mean stands for many tokens better than any of them does.
-- **sample** draws tokens, each with a probability that grows with the square of its distance to the nearest vector chosen so far,
-  as k-means++ does (Arthur and Vassilvitskii, 2007).
+- **sample** draws tokens, each with a probability that grows with the square of its distance to the nearest vector chosen so
+  far, as k-means++ does (Arthur and Vassilvitskii, 2007).
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ def nest(tokens: Any, n: int | None = None, *, order: str = "facility", seed: in
     """The tokens of a document in an order in which every prefix covers the whole.
 
     - ``"facility"``: the normalised mean, then the tokens that add most.
-    - ``"clusters"``: means of clusters of tokens, from all tokens together down to single ones, each as long as its tokens are on
-      average. Made vectors find more at equal number than tokens that were picked, but they are no longer the model's own.
-    - ``"sample"``: the normalised mean, then tokens by draws. It is worse, and the only one whose time and memory grow with t and
-      not with its square: for very long documents.
+    - ``"clusters"``: means of clusters of tokens, from all tokens together down to single ones, each as long as its tokens are
+      on average. Such vectors find more at equal number than tokens that were picked, but they are no longer the model's own.
+    - ``"sample"``: the normalised mean, then tokens by draws. It is worse, and the only one whose time and memory grow with t
+      and not with its square: for very long documents.
 
-    The order does not depend on ``n``: ``nest(x, 8)`` equals ``nest(x, 64)[:8]``. Equal gains go to the token that stands first.
+    The order does not depend on ``n``: ``nest(x, 8)`` equals ``nest(x, 64)[:8]``. Equal gains go to the token that stands
+    first.
     Tokens are compared in float32 and by their inner product as they are: normalise them first if similarity means the cosine.
     The answer is the same on every machine, for any number of threads and whatever else is in the list.
 
