@@ -142,7 +142,7 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
         print(case, file=sys.stderr, flush=True)
         CASES[case](bench)
     rows = [row | {"quick": options.quick, "run": record} for row in bench.rows]
-    text = render("Nested order", rows, f"{TOKENS} vectors of {DIM} to {KEPT}, float32; ")
+    text = render("Nested order", rows, f"pages of {TOKENS} vectors of {DIM}, cut to {KEPT}; docstrings in int8; ")
     print(text)
     out = options.out or (None if options.quick else results(record))
     if out is not None:

@@ -138,4 +138,4 @@ def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[n
         raise NonFiniteError(
             f"{name}: expected finite numbers up to {_LARGEST:g}, got others; remove or repair these vectors first"
         )
-    return np.require(values, np.float32, "CA")
+    return np.require(values, np.float32, ["C", "A"])

@@ -37,8 +37,8 @@ void nest_all(const std::string& order, const py::sequence& tokens, const py::se
         const Array& to = arrays.emplace_back(vectors[each], Expected{"vectors", Number::float32, {-1, dim}, true});
         const int64_t size = to.shape(0);
         if (size < 1 || size > nested_size(which, count)) {
-            throw std::invalid_argument("vectors: expected 1 to " + std::to_string(nested_size(which, count)) + " of them, got " +
-                                        std::to_string(size));
+            throw std::invalid_argument("vectors: expected 1 to " + std::to_string(nested_size(which, count)) +
+                                        " of them, got " + std::to_string(size));
         }
         const Array& at = arrays.emplace_back(places[each], Expected{"places", Number::int64, {size}, true});
         documents.push_back({from.data<const float>(), count, dim, to.data<float>(), at.data<int64_t>(), size});
@@ -53,8 +53,8 @@ void nest_all(const std::string& order, const py::sequence& tokens, const py::se
 void register_nest(py::module_& module) {
     module.def("nest", &nest_all, py::arg("order"), py::arg("tokens"), py::arg("vectors"), py::arg("places"),
                py::arg("seed") = 0, py::arg("isa") = py::none(), py::arg("num_threads") = 1,
-               "Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k], where "
-               "-1 stands for what is no token.\n\n"
+               "Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k] of "
+               "tokens, where -1 stands for what is none.\n\n"
                "The same bits for any instruction set and number of threads.");
     module.def(
         "nested_size", [](const std::string& order, int64_t count) { return nested_size(order_of(order), count); },

@@ -3,7 +3,7 @@
 
 PYBIND11_MODULE(_core, module) {
     using namespace metaindex::bindings;
-    module.doc() = "The compiled kernels of metaindex. metaindex.scoring.cpu, metaindex.codecs.compiled and metaindex.nesting call them.";
+    module.doc() = "The compiled kernels of metaindex. Its scorers, codecs and nested orders call them.";
     register_isa(module);
     register_levels(module);
     register_maxsim(module);

@@ -8,7 +8,7 @@
 namespace metaindex {
 namespace {
 
-constexpr int kDigits = 53;  // of a double
+constexpr int kDigits = 53;   // of a double
 constexpr int kHeadroom = 3;  // a gain is at most twice the largest similarity for each token, which rounding may exceed
 
 // The finest steps of which sums of gains are exact: gains then don't depend on how they are added up, and don't drift while

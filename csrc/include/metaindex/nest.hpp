@@ -15,7 +15,7 @@ inline constexpr Order kOrders[] = {Order::facility, Order::clusters, Order::sam
 
 const char* name(Order order);
 
-// A document, and where the first `size` vectors of its order go, with the place of the token that each is, -1 where it is none.
+// A document, and where the first `size` vectors of its order go, with the place of the token that each is, -1 for none.
 struct Nesting {
     const float* tokens;  // [count, dim], finite
     int64_t count;
