@@ -24,8 +24,9 @@ def facility_numpy(tokens: NDArray[np.float32], n: int) -> NDArray[np.float32]:
 def ward_tree(tokens: NDArray[np.float32]) -> NDArray[np.float64]:
     """scipy's tree of Ward's clusters of at least two tokens."""
     from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import pdist
 
-    return linkage(tokens, "ward")
+    return linkage(pdist(tokens), "ward")
 
 
 def pooled(tokens: NDArray[np.float32], n: int, tree: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
