@@ -138,7 +138,12 @@ struct NestBody {
         const auto* bits = reinterpret_cast<const int32_t*>(row);
         int32_t best = std::numeric_limits<int32_t>::max();
         for (int64_t i = 0; i < count; ++i) best = std::min(best, bits[i] | gone[i]);
+        constexpr int64_t kBlock = 64;
         int64_t at = 0;
+        for (int32_t found = 0; at + kBlock <= count; at += kBlock) {
+            for (int64_t i = at; i < at + kBlock; ++i) found |= (bits[i] | gone[i]) == best;
+            if (found) break;
+        }
         while ((bits[at] | gone[at]) != best) ++at;
         return at;
     }
