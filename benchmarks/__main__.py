@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plans, report, storage
+from benchmarks import nesting, plans, report, storage
 from benchmarks.cases import CASES
 from benchmarks.culprits import Death, without_culprits
 from benchmarks.engines import race as engines
@@ -31,6 +31,8 @@ def main() -> int:
         return storage.main(sys.argv[2:], lambda record: _results(record, "-storage"), ROOT)
     if sys.argv[1:2] == ["plans"]:
         return plans.main(sys.argv[2:], lambda record: _results(record, "-plans"), ROOT)
+    if sys.argv[1:2] == ["nest"]:
+        return nesting.main(sys.argv[2:], lambda record: _results(record, "-nest"), ROOT)
     if sys.argv[1:2] == ["engines"]:
         return engines.main(sys.argv[2:], lambda record: _results(record, "-engines"), ROOT)
     options = _options()
@@ -107,7 +109,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Race metaindex against other libraries on this machine.",
-        epilog="python -m benchmarks storage, plans and engines measure other things; see their --help.",
+        epilog="python -m benchmarks storage, plans, nest and engines measure other things; see their --help.",
     )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="contestants whose name contains it")

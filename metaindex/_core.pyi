@@ -1,4 +1,4 @@
-"""The compiled kernels of metaindex: MaxSim over levels, top k, encoders. Arrays are numpy arrays, checked on entry.
+"""The compiled kernels of metaindex: MaxSim over levels, top k, encoders, nested order. Arrays are numpy's, checked on entry.
 
 Wrong arrays raise ValueError naming the argument, what was expected and what came. Compute runs without the GIL.
 """
@@ -99,6 +99,24 @@ def encode(
     num_threads: int = 1,
 ) -> None:
     """Encode tokens float32 [n, m, d] into codes [n, m, d] and scales float32 [n, m]; all but the last axis may be strided."""
+
+def nest(
+    order: str,
+    tokens: Sequence[NDArray[Any]],
+    vectors: Sequence[NDArray[Any]],
+    places: Sequence[NDArray[Any]],
+    seed: int = 0,
+    isa: str | None = None,
+    num_threads: int = 1,
+) -> None:
+    """Put documents, tokens float32 [t, d], into nested order: fills vectors float32 [k, d] and places int64 [k] of tokens,
+    where -1 stands for what is none.
+
+    The same bits for any instruction set and number of threads.
+    """
+
+def nested_size(order: str, count: int) -> int:
+    """How many vectors the whole order of ``count`` tokens has."""
 
 CUDA_RUN_ROWS: int
 """The size of the runs of rows that ``cuda_maxsim_scan`` takes."""

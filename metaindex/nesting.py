@@ -1,101 +1,125 @@
-"""An order of a document's tokens in which every prefix covers the whole: makes budgets work for embeddings that aren't nested.
+"""Orders of a document's tokens in which every prefix covers the whole: make budgets work for embeddings that aren't nested.
 
 The tokens of ColBERT, ColPali or a plain text encoder stand in reading order, so their first few say how the document begins
-and nothing about the rest. ``nest`` reorders them greedily. It starts from the normalised mean, the best single summary, and
-then takes whichever token most raises
+and nothing about the rest. ``nest`` puts them into one of three orders. Each begins with a mean of all tokens, the best single
+summary, and goes on greedily or by draws:
 
-    coverage = sum_i max_{s in chosen} <x_i, x_s>
+- **facility** takes whichever token most raises
 
-the facility location objective: how well each of the tokens x_i is represented by the one most similar to it. Coverage is
-submodular, so a greedy prefix reaches at least 1 - 1/e of what the best set of its size gains over the mean alone (Nemhauser,
-Wolsey and Fisher, 1978).
+      coverage = sum_i max_{s in chosen} <x_i, x_s>
+
+  the facility location objective: how well each of the tokens x_i is represented by the one most similar to it. Coverage is
+  submodular, so a greedy prefix reaches at least 1 - 1/e of what the best set of its size gains over the mean alone (Nemhauser,
+  Wolsey and Fisher, 1978).
+- **clusters** makes the tree of Ward's hierarchical clustering (1963) and takes the mean of whichever cluster, of any size,
+  most raises how well the cluster's own tokens are represented. A mean stands for many tokens better than any of them does.
+- **sample** draws tokens, each with a probability that grows with the square of its distance to the nearest vector chosen so
+  far, as k-means++ does (Arthur and Vassilvitskii, 2007).
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaindex.checks import integer, is_torch
+from metaindex import _native
+from metaindex.checks import integer, is_torch, usable_cores
 from metaindex.errors import NonFiniteError, ShapeError
+
+ORDERS = ("facility", "clusters", "sample")
 
 _LARGEST = 1e15  # products of larger numbers could overflow float32
 
 
-def nest(tokens: Any, n: int | None = None) -> Any:
-    """The tokens of a document in nested order: the normalised mean first, then the tokens that add most.
+def nest(tokens: Any, n: int | None = None, *, order: str = "facility", seed: int = 0, num_threads: int | None = None) -> Any:
+    """The tokens of a document in an order in which every prefix covers the whole.
 
-    The mean is a vector of its own and counts as one of the ``n``, so a document of t tokens gives at most ``n - 1`` of them,
-    and ``t + 1`` vectors where ``n`` is not given or larger. The order does not depend on ``n``:
-    ``nest(x, 8)`` equals ``nest(x, 64)[:8]``. Equal gains go to the token that stands first. Tokens are compared by their
-    inner product as they are: normalise them first if similarity means the cosine.
+    - ``"facility"``: the normalised mean, then the tokens that add most.
+    - ``"clusters"``: means of clusters of tokens, from all tokens together down to single ones, each as long as its tokens are
+      on average. Such vectors find more at equal number than tokens that were picked, but they are no longer the model's own.
+    - ``"sample"``: the normalised mean, then tokens by draws. It is worse, and the only one whose time and memory grow with t
+      and not with its square: for very long documents.
+
+    The order does not depend on ``n``: ``nest(x, 8)`` equals ``nest(x, 64)[:8]``. Equal gains go to the token that stands
+    first.
+    Tokens are compared in float32 and by their inner product as they are: normalise them first if similarity means the cosine.
+    The answer is the same on every machine, for any number of threads and whatever else is in the list.
 
     Args:
         tokens: one document [t, d], documents of one length [N, t, d], or a list or tuple of documents [t_i, d]; numpy or
             torch, floating numbers, t and d >= 1. Padding is not known as such: pass documents of different lengths as a list.
-        n: how many vectors to return at most, >= 1; None for all ``t + 1``.
+        n: how many vectors to return at most, >= 1; None for all: ``t + 1``, the mean and every token, or for ``"clusters"``
+            ``t``, among which not every token need be.
+        order: ``"facility"``, ``"clusters"`` or ``"sample"``.
+        seed: of the draws of ``"sample"``, >= 0.
+        num_threads: documents that are worked on at once; as many as this process may use by default. But for ``"sample"``
+            each takes 4 t^2 bytes meanwhile, and 16 t d for ``"clusters"`` besides.
 
     Returns:
-        ``[min(n, t + 1), d]``, ``[N, min(n, t + 1), d]`` or a list, as the input is; in its dtype and on its device. The mean
-        of tokens that cancel out is the zero vector.
+        ``[k, d]``, ``[N, k, d]`` or a list, as the input is, k being ``n`` or less; in its dtype and on its device. A mean of
+        tokens that cancel out is the zero vector.
 
     Raises:
         ShapeError: not two- or three-dimensional, or without documents, tokens or dimensions.
-        NonFiniteError: a token holds NaN or infinity.
-        TypeError: not an array of floating numbers, or ``n`` not an integer.
-        ValueError: ``n`` below 1.
+        NonFiniteError: a token holds NaN or infinity, or a number above 1e15.
+        TypeError: not an array of floating numbers; ``n``, ``seed`` or ``num_threads`` not an integer.
+        ValueError: ``n``, ``seed`` or ``num_threads`` out of bounds, or an unknown ``order``.
+        BackendError: the compiled module is missing.
     """
     limit = None if n is None else integer("n", n)
+    check_order(order)
+    drawn = integer("seed", seed, least=0)
+    threads = usable_cores() if num_threads is None else integer("num_threads", num_threads, most=1024)
     if isinstance(tokens, (list, tuple)):
-        return [_nested(document, limit, f"tokens[{place}]", ranks=(2,)) for place, document in enumerate(tokens)]
-    return _nested(tokens, limit, "tokens", ranks=(2, 3))
-
-
-def facility_order(tokens: NDArray[np.floating], steps: int) -> tuple[NDArray[np.floating], list[int]]:
-    """The normalised mean [d] of ``tokens`` [t, d] and the positions of the ``steps`` <= t tokens that follow it.
-
-    O(d t^2) for the similarities and O(steps t^2) for the greedy steps.
-    """
-    exact = tokens.mean(axis=0, dtype=np.float64)
-    length = np.linalg.norm(exact)
-    mean = (exact / length if length > 0 else exact).astype(tokens.dtype)
-    similarity = tokens @ tokens.T
-    covered = tokens @ mean
-    chosen: list[int] = []
-    free = np.ones(len(tokens), dtype=bool)
-    for _ in range(steps):
-        # Row s: how much better each token i would be covered with s among the chosen.
-        gains = np.maximum(similarity - covered, 0).sum(axis=1, dtype=np.float64)
-        best = int(np.argmax(np.where(free, gains, -1.0)))
-        chosen.append(best)
-        free[best] = False
-        np.maximum(covered, similarity[best], out=covered)
-    return mean, chosen
-
-
-def _nested(tokens: Any, n: int | None, name: str, ranks: tuple[int, ...]) -> Any:
-    values = _checked_values(tokens, name, ranks)
-    steps = values.shape[-2] if n is None else min(n - 1, values.shape[-2])
-    if values.ndim == 2:
-        return _reordered(tokens, *facility_order(values, steps))
-    documents = [_reordered(document, *facility_order(value, steps)) for document, value in zip(tokens, values, strict=True)]
+        values = [_checked_values(document, f"tokens[{place}]", ranks=(2,)) for place, document in enumerate(tokens)]
+        found = _nested(values, limit, order, drawn, threads)
+        return [_like(document, *made) for document, made in zip(tokens, found)]
+    stack = _checked_values(tokens, "tokens", ranks=(2, 3))
+    if stack.ndim == 2:
+        return _like(tokens, *_nested([stack], limit, order, drawn, threads)[0])
+    documents = [_like(document, *made) for document, made in zip(tokens, _nested(stack, limit, order, drawn, threads))]
     return sys.modules["torch"].stack(documents) if is_torch(tokens) else np.stack(documents)
 
 
-def _reordered(tokens: Any, mean: NDArray[np.floating], chosen: list[int]) -> Any:
-    """The mean and the chosen tokens [1 + steps, d], as the kind of array that ``tokens`` [t, d] is."""
+def check_order(order: Any) -> str:
+    """``order`` as one of ``ORDERS``. Raises ValueError."""
+    if order not in ORDERS:
+        raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
+    return str(order)
+
+
+def _nested(
+    documents: Sequence[NDArray[np.float32]] | NDArray[np.float32], n: int | None, order: str, seed: int, num_threads: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """For each document [t, d] its vectors [k, d], and the places [k] of those that are tokens, -1 for the others."""
+    made = []
+    for document in documents:
+        size = _native.core.nested_size(order, len(document))
+        size = size if n is None else min(n, size)
+        made.append((np.empty((size, document.shape[1]), np.float32), np.empty(size, np.int64)))
+    vectors, places = [each for each, _ in made], [each for _, each in made]
+    _native.core.nest(order, list(documents), vectors, places, seed, num_threads=num_threads)
+    return made
+
+
+def _like(tokens: Any, vectors: NDArray[np.float32], places: NDArray[np.int64]) -> Any:
+    """``vectors`` [k, d] as the kind of array that ``tokens`` [t, d] is; those that are tokens with all of their digits."""
     if is_torch(tokens):
-        torch = sys.modules["torch"]
-        first = torch.from_numpy(mean).to(device=tokens.device, dtype=tokens.dtype)
-        return torch.cat([first[None], tokens.detach()[chosen]])
-    return np.concatenate([mean[None].astype(tokens.dtype), tokens[chosen]])
+        made = sys.modules["torch"].from_numpy(vectors).to(device=tokens.device, dtype=tokens.dtype)
+        tokens = tokens.detach()
+    else:
+        made = vectors.astype(tokens.dtype, copy=False)
+    if tokens.dtype.itemsize > vectors.dtype.itemsize:
+        made[places >= 0] = tokens[places[places >= 0]]
+    return made
 
 
-def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[np.floating]:
-    """``tokens`` as float32 (float64 where they are) in host memory."""
+def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[np.float32]:
+    """``tokens`` as float32 in host memory."""
     if is_torch(tokens):
         if not tokens.is_floating_point():
             raise TypeError(f"{name}: expected floating numbers, got {tokens.dtype}; convert with .float()")
@@ -114,4 +138,4 @@ def _checked_values(tokens: Any, name: str, ranks: tuple[int, ...]) -> NDArray[n
         raise NonFiniteError(
             f"{name}: expected finite numbers up to {_LARGEST:g}, got others; remove or repair these vectors first"
         )
-    return np.asarray(values)
+    return np.require(values, np.float32, ["C", "A"])

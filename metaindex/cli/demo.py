@@ -23,7 +23,7 @@ from metaindex.cli.progress import Progress
 from metaindex.codecs import CODECS
 from metaindex.encoders.minilm import MiniLM, TextVectors
 from metaindex.index import MetaIndex
-from metaindex.nesting import nest
+from metaindex.nesting import ORDERS, nest
 from metaindex.planning.size import human
 
 QUESTIONS = (
@@ -63,6 +63,9 @@ def add_parser(commands: Any) -> None:
     demo.add_argument("--queries", type=arguments.count, default=500, metavar="N", help="summaries to measure with (500)")
     demo.add_argument("--codec", choices=list(CODECS), default="int8", help="how vectors are kept in the sweep (int8)")
     demo.add_argument(
+        "--order", choices=ORDERS, default="facility", help="how a document's vectors are put in order (facility)"
+    )
+    demo.add_argument(
         "--plot",
         type=arguments.output_file,
         default="metaindex-demo.png",
@@ -81,8 +84,8 @@ def run(options: argparse.Namespace) -> int:
     entries = _sample(collect(), options.documents)
     say = _silent if options.json else print
     say(f"{len(entries):,} docstrings of Python {sys.version.split()[0]}: bodies are the documents, summaries the queries")
-    corpus, asked, seconds = _encode(model, entries, options.queries, options.questions)
-    say(f"encoded in {seconds.encode:.1f} s, put into nested order by metaindex.nest in {seconds.nest:.1f} s")
+    corpus, asked, seconds = _encode(model, entries, options.queries, options.questions, options.order)
+    say(f"encoded in {seconds.encode:.1f} s, put into order by metaindex.nest ({options.order}) in {seconds.nest:.2f} s")
     with build(corpus.documents, options.codec) as index:
         say(f"{index}\n")
         answers = _ask(index, entries, options.questions, asked)
@@ -92,8 +95,9 @@ def run(options: argparse.Namespace) -> int:
     seconds = Seconds(seconds.encode, seconds.nest, time.perf_counter() - start)
     _plot(rows, len(entries), options.plot)
     if options.json:
-        report = {"documents": len(entries), "queries": len(corpus.queries), "seconds": asdict(seconds), "seed": SEED}
-        report |= {"questions": answers, "rows": [asdict(row) for row in rows], "plot": options.plot, "machine": run_record()}
+        report = {"documents": len(entries), "queries": len(corpus.queries), "order": options.order}
+        report |= {"seconds": asdict(seconds), "seed": SEED, "questions": answers}
+        report |= {"rows": [asdict(row) for row in rows], "plot": options.plot, "machine": run_record()}
         print(json_text(report, indent=2))
     else:
         print(_table(rows))
@@ -102,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _encode(
-    model: MiniLM, entries: Sequence[Entry], queries: int, questions: Sequence[str]
+    model: MiniLM, entries: Sequence[Entry], queries: int, questions: Sequence[str], order: str
 ) -> tuple[Corpus, TextVectors, Seconds]:
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(entries))[:queries])
     start = time.perf_counter()
@@ -112,11 +116,7 @@ def _encode(
         summaries = model.query_vectors([entries[place].summary for place in chosen], bar.update)
     asked = model.query_vectors(questions)
     encoded = time.perf_counter()
-    nested = []
-    with Progress(len(entries), "docstrings", "nesting") as bar:
-        for tokens in documents.tokens:
-            nested.append(nest(tokens, DOC_TOKENS))
-            bar.update()
+    nested = nest(documents.tokens, DOC_TOKENS, order=order)
     corpus = Corpus(nested, documents.single, summaries.tokens, summaries.single, chosen.astype(np.int64))
     return corpus, asked, Seconds(encoded - start, time.perf_counter() - encoded, 0.0)
 

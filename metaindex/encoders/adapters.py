@@ -17,6 +17,7 @@ from metaindex.encoders.encoder import Encoder
 from metaindex.encoders.inputs import Content, contents
 from metaindex.encoders.unit import unit
 from metaindex.errors import ShapeError
+from metaindex.nesting import check_order
 from metaindex.nesting import nest as nested_order
 
 _PLAIN = (str, int, float, type(None))
@@ -26,14 +27,20 @@ Encode = Callable[[list[Content]], Any]
 class AdaptedEncoder:
     """An encoder made of two functions; ``as_encoder`` makes them.
 
-    ``nest``: how many vectors of a document are kept, in the order of ``metaindex.nest``; ``None`` keeps them as they come.
+    ``nest``: how many vectors of a document are kept, in an ``order`` of ``metaindex.nest``; ``None`` keeps them all.
     """
 
     def __init__(
-        self, query: Encode, document: Encode, fingerprint: Callable[[], str], nested: bool | None, nest: int | None = None
+        self,
+        query: Encode,
+        document: Encode,
+        fingerprint: Callable[[], str],
+        nested: bool | None,
+        nest: int | None = None,
+        order: str = "facility",
     ) -> None:
         self._query, self._document, self._fingerprint = query, document, fingerprint
-        self._nest = nest
+        self._nest, self._order = nest, order
         self.nested = nested if nest is None else True
 
     @property
@@ -47,7 +54,7 @@ class AdaptedEncoder:
     def encode_document(self, inputs: Sequence[Any]) -> list[NDArray[np.float32]]:
         """For each document its vectors [t_i, d]."""
         found = _vectors(self._document, contents(inputs))
-        return found if self._nest is None else nested_order(found, self._nest)
+        return found if self._nest is None else nested_order(found, self._nest, order=self._order)
 
 
 def as_encoder(
@@ -57,6 +64,7 @@ def as_encoder(
     name: str | None = None,
     nested: bool | None = None,
     nest: int | None = None,
+    order: str = "facility",
     batch_size: int = 8,
 ) -> Encoder:
     """``model`` as an encoder for ``Retriever``.
@@ -76,12 +84,16 @@ def as_encoder(
         nested: whether every prefix of a document's vectors is an embedding of its own, where you know it.
         nest: put so many vectors of each document into the order of ``metaindex.nest``, so that budgets work without training.
             It is part of the fingerprint.
+        order: which of the orders of ``metaindex.nest``; part of the fingerprint as well.
         batch_size: inputs in one forward pass, where the model does not batch by itself.
 
     Raises:
         TypeError: the model is none of these, or lacks its processor.
+        ValueError: an unknown ``order``, or one other than "facility" without ``nest``.
     """
     size, kept = integer("batch_size", batch_size), None if nest is None else integer("nest", nest)
+    if check_order(order) != "facility" and kept is None:
+        raise ValueError(f"order: expected nest= beside it, got {order!r} alone; say how many vectors of a document to keep")
     if isinstance(model, Encoder) and isinstance(model.fingerprint, str):
         if kept is None and name is None and nested is None:
             return model
@@ -90,7 +102,8 @@ def as_encoder(
         found, known = _functions(model, processor, size)
     if name is None:
         _check_told(model)
-    return AdaptedEncoder(*found, partial(_identified, model, name, kept), known if nested is None else nested, kept)
+    fingerprint = partial(_identified, model, name, kept, order)
+    return AdaptedEncoder(*found, fingerprint, known if nested is None else nested, kept, order)
 
 
 def _functions(model: Any, processor: Any, batch_size: int) -> tuple[tuple[Encode, Encode], bool | None]:
@@ -282,9 +295,13 @@ def _array(vectors: Any) -> NDArray[np.float32]:
     return np.asarray(vectors, dtype=np.float32)
 
 
-def _identified(model: Any, name: str | None, nest: int | None) -> str:
+def _identified(model: Any, name: str | None, nest: int | None, order: str) -> str:
     found = _fingerprint(model) if name is None else identity.of_settings(name, {})
-    return found if nest is None else identity.of_settings(found.partition(":")[0], {"of": found, "nest": nest})
+    if nest is None:
+        return found
+    # There was one order once, which went without saying.
+    settings = {"of": found, "nest": nest} | ({} if order == "facility" else {"order": order})
+    return identity.of_settings(found.partition(":")[0], settings)
 
 
 def _check_told(model: Any) -> None:

@@ -89,6 +89,10 @@ def test_an_encoder_is_itself_and_can_be_nested():
     for found, plain in zip(ordered.encode_document(TEXTS), words.encode_document(TEXTS)):
         np.testing.assert_array_equal(found, nest(plain, 3))
     np.testing.assert_array_equal(ordered.encode_query(TEXTS)[0], words.encode_query(TEXTS)[0])
+    by_clusters = as_encoder(words, nest=3, order="clusters")
+    assert by_clusters.fingerprint not in (words.fingerprint, ordered.fingerprint)
+    for found, plain in zip(by_clusters.encode_document(TEXTS), words.encode_document(TEXTS)):
+        np.testing.assert_array_equal(found, nest(plain, 3, order="clusters"))
     assert as_encoder(words, name="other").fingerprint != words.fingerprint
 
 
@@ -131,6 +135,10 @@ def test_bad_models():
         as_encoder(*tiny("bert"))
     with pytest.raises(ValueError, match="nest: expected at least 1"):
         as_encoder(Words(), nest=0)
+    with pytest.raises(ValueError, match="order: expected one of facility, clusters, sample, got 'best'"):
+        as_encoder(Words(), nest=3, order="best")
+    with pytest.raises(ValueError, match="order: expected nest= beside it, got 'sample' alone"):
+        as_encoder(Words(), order="sample")
     for wrong, match in [
         (lambda texts: [vectors_of("a")], "4 inputs, got 1"),
         (lambda texts: np.zeros((4, DIM)), r"inputs\[0\], got \(8,\)"),

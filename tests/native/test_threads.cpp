@@ -1,5 +1,6 @@
-// Scans, gathers, top-k and encoders of several threads at once over the same documents, each call with threads of its own from
-// the one pool. Made for the thread sanitizer; every answer must also be, bit for bit, what one thread alone gives.
+// Scans, gathers, top-k, encoders and nested orders of several threads at once over the same documents, each call with threads
+// of its own from the one pool. Made for the thread sanitizer; every answer must also be, bit for bit, what one thread alone
+// gives.
 #include <atomic>
 #include <cstdio>
 #include <stdexcept>
@@ -10,6 +11,7 @@
 #include "metaindex/encode.hpp"
 #include "metaindex/maxsim_gather.hpp"
 #include "metaindex/maxsim_scan.hpp"
+#include "metaindex/nest.hpp"
 #include "metaindex/topk.hpp"
 #include "thread_pool.hpp"
 
@@ -19,6 +21,7 @@ namespace {
 
 constexpr size_t kCallers = 6;
 constexpr int64_t kBest = 10;
+constexpr int64_t kPages = 6, kPageTokens = 200, kKept = 20;  // large enough for more than one thread
 constexpr Codec kCodecs[] = {Codec::float32, Codec::float16, Codec::bfloat16, Codec::int8};
 
 struct Answers {
@@ -81,6 +84,15 @@ Answers ask(const Shared& shared, Isa isa, int num_threads) {
     answers.halves.resize(values.size());
     const TokenShape shape{1, static_cast<int64_t>(values.size()) / 16, 16};
     encode_float16({values.data(), 0, 64}, shape, {answers.halves.data(), 0, 32}, run);
+    for (const Order order : kOrders) {
+        const size_t at = answers.grow(kPages * kKept * 16);
+        std::vector<Nesting> pages;
+        for (int64_t page = 0; page < kPages; ++page) {
+            pages.push_back({values.data() + page * kPageTokens * 16, kPageTokens, 16,
+                             answers.scores.data() + at + page * kKept * 16, answers.rows.data() + at + page * kKept, kKept});
+        }
+        nest(pages, order, 0, run);
+    }
     return answers;
 }
 

@@ -51,7 +51,7 @@ def test_json(stand_in, tmp_path, capsys):
     printed = capsys.readouterr()
     report = json.loads(printed.out)
     assert printed.err == ""
-    assert (report["documents"], report["queries"]) == (80, 20)
+    assert (report["documents"], report["queries"], report["order"]) == (80, 20, "facility")
     assert [answer["question"] for answer in report["questions"]] == ["wrap text"]
     assert len(report["questions"][0]["hits"]) == 3
     rows = {(row["search"], row["codec"]): row for row in report["rows"]}
@@ -66,8 +66,9 @@ def test_json(stand_in, tmp_path, capsys):
 @needs_matplotlib
 def test_table(stand_in, tmp_path, capsys):
     arguments = ["demo", "--documents", "40", "--queries", "10", "--plot", str(tmp_path / "plot.png"), "--codec", "float32"]
-    assert main(arguments) == 0
+    assert main([*arguments, "--order", "clusters"]) == 0
     printed = capsys.readouterr().out
+    assert "put into order by metaindex.nest (clusters)" in printed
     assert all(f"? {question}" in printed for question in demo.QUESTIONS)
     assert "nDCG@10" in printed
     assert "(*,1)>10 (*,8)>10 (*,*)" in printed
@@ -85,7 +86,7 @@ def test_says_what_to_install(monkeypatch, capsys):
     assert "pip install 'metaindex[demo]'" in error
 
 
-@pytest.mark.parametrize("arguments", [["--documents", "0"], ["--queries", "x"], ["--codec", "int4"]])
+@pytest.mark.parametrize("arguments", [["--documents", "0"], ["--queries", "x"], ["--codec", "int4"], ["--order", "best"]])
 def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["demo", *arguments])

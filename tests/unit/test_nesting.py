@@ -1,8 +1,9 @@
-"""nest: greedy facility location from the normalised mean."""
+"""nest: what its orders do, told by brute force, and what it takes and gives. The law is in tests/contract/test_nest.py."""
 
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaindex.errors import NonFiniteError, ShapeError
-from metaindex.nesting import nest
+from metaindex.nesting import ORDERS, nest
 from tests import tolerances
 
 
@@ -76,17 +77,19 @@ def test_first_vector_is_the_normalised_mean_and_the_rest_are_tokens() -> None:
     assert sorted(map(tuple, nested[1:])) == sorted(map(tuple, tokens))
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @given(n=st.integers(1, 64), t=st.integers(1, 40))
 @settings(deadline=None)
-def test_every_prefix_is_the_shorter_answer(n: int, t: int) -> None:
+def test_every_prefix_is_the_shorter_answer(order: str, n: int, t: int) -> None:
     tokens = random_document(t, seed=t)
-    np.testing.assert_array_equal(nest(tokens, n), nest(tokens)[:n])
+    np.testing.assert_array_equal(nest(tokens, n, order=order), nest(tokens, order=order)[:n])
 
 
-def test_prefixes_cover_more_than_reading_order() -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_prefixes_cover_more_than_reading_order(order: str) -> None:
     # Four topics, one after the other: reading order spends its first tokens on one of them.
     topics = np.repeat(np.eye(4, 16, dtype=np.float32), 8, axis=0)
-    assert coverage(topics, nest(topics, 5)) == len(topics) > coverage(topics, topics[:5])
+    assert coverage(topics, nest(topics, 5, order=order)) == len(topics) > coverage(topics, topics[:5])
 
 
 def test_ties_go_to_the_token_that_stands_first() -> None:
@@ -150,3 +153,49 @@ def test_torch_in_torch_out(dtype: str) -> None:
 def test_bad_input_is_named(tokens: object, n: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         nest(tokens, n)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"order": "best"}, ValueError, "order: expected one of facility, clusters, sample, got 'best'"),
+        ({"order": None}, ValueError, "order: expected one of"),
+        ({"order": ["facility"]}, ValueError, "order: expected one of"),
+        ({"seed": -1}, ValueError, "seed: expected at least 0"),
+        ({"seed": 0.5}, TypeError, "seed: expected an integer"),
+        ({"num_threads": 0}, ValueError, "num_threads: expected at least 1"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nest(random_document(3), **options)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_threads_and_neighbours_change_nothing(order: str) -> None:
+    documents = [random_document(t, d=32, seed=t) for t in (250, 9, 300, 120)]
+    together = nest(documents, 20, order=order, num_threads=3)
+    for document, found in zip(documents, together, strict=True):
+        np.testing.assert_array_equal(nest(document, 20, order=order, num_threads=1), found)
+
+
+def test_draws_follow_the_seed() -> None:
+    tokens = random_document(60)
+    np.testing.assert_array_equal(nest(tokens, 20, order="sample"), nest(tokens, 20, order="sample", seed=0))
+    assert not np.array_equal(nest(tokens, 20, order="sample"), nest(tokens, 20, order="sample", seed=1))
+    np.testing.assert_array_equal(nest(tokens, 20), nest(tokens, 20, seed=1))
+
+
+def test_means_of_clusters_are_as_long_as_their_tokens() -> None:
+    tokens = 5 * random_document(40)
+    lengths = np.linalg.norm(nest(tokens, order="clusters"), axis=1)
+    np.testing.assert_allclose(lengths, 5, rtol=tolerances.UNIT_LENGTH)
+    np.testing.assert_array_equal(nest(tokens[:1], order="clusters"), tokens[:1])
+
+
+def test_float64_tokens_keep_their_digits() -> None:
+    tokens = np.random.default_rng(0).standard_normal((12, 4))
+    for order in ORDERS:
+        nested = nest(tokens, order=order)
+        picked = {tuple(vector) for vector in nested} & {tuple(token) for token in tokens}
+        assert len(picked) == 12 if order != "clusters" else picked
