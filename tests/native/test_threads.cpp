@@ -21,7 +21,7 @@ namespace {
 
 constexpr size_t kCallers = 6;
 constexpr int64_t kBest = 10;
-constexpr int64_t kPages = 6, kPageTokens = 200, kKept = 20;  // large enough for more than one thread
+constexpr int64_t kPages = 6, kPageTokens = 200, kKept = 20;  // that overlap; large enough for more than one thread
 constexpr Codec kCodecs[] = {Codec::float32, Codec::float16, Codec::bfloat16, Codec::int8};
 
 struct Answers {
@@ -88,7 +88,7 @@ Answers ask(const Shared& shared, Isa isa, int num_threads) {
         const size_t at = answers.grow(kPages * kKept * 16);
         std::vector<Nesting> pages;
         for (int64_t page = 0; page < kPages; ++page) {
-            pages.push_back({values.data() + page * kPageTokens * 16, kPageTokens, 16,
+            pages.push_back({values.data() + page * (kPageTokens / 2) * 16, kPageTokens, 16,
                              answers.scores.data() + at + page * kKept * 16, answers.rows.data() + at + page * kKept, kKept});
         }
         nest(pages, order, 0, run);
