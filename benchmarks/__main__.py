@@ -17,6 +17,7 @@ from benchmarks import nesting, plans, report, storage
 from benchmarks.cases import CASES
 from benchmarks.culprits import Death, without_culprits
 from benchmarks.engines import race as engines
+from benchmarks.measures import publish
 from benchmarks.roofs import Roofs, roof_row
 from metaindex.bench.machine import run_record
 from metaindex.codecs import CODECS
@@ -49,13 +50,7 @@ def main() -> int:
     for row in rows:
         finish(row, roofs, record, options)
     text = report.render(rows)
-    print(text)
-    out = options.out or (None if options.quick else _results(record))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        out.with_suffix(".md").write_text(text)
-        print(f"wrote {out} and {out.with_suffix('.md')}", file=sys.stderr)
+    publish(options.out or (None if options.quick else _results(record)), rows, text)
     return 1 if any(row.get("ours") and "failed" in row for row in rows) else 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -45,3 +47,18 @@ def render(title: str, rows: Sequence[dict[str, Any]], about: str) -> str:
         cells = (row["case"], row["what"], f"{row['value']:,.3g}", row["unit"], row["target"] or "", met, str(len(row["runs"])))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def publish(out: Path | None, rows: Sequence[dict[str, Any]], text: str) -> None:
+    """Print the table ``text`` of a run, and write it with its rows where ``out`` says."""
+    print(text)
+    if out is not None:
+        write(out, rows, text)
+        print(f"wrote {out} and {out.with_suffix('.md')}", file=sys.stderr)
+
+
+def write(out: Path, rows: Sequence[dict[str, Any]], text: str) -> None:
+    """``rows`` as JSON lines, and their table beside them as markdown."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out.with_suffix(".md").write_text(text)

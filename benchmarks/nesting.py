@@ -4,7 +4,6 @@ on the docstrings of Python's standard library. See README.md."""
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.nest_peers import facility_numpy, pooled, pooled_by_dissimilarities, unit, ward_tree
-from benchmarks.measures import Measures, render
+from benchmarks.docstrings import docstring_vectors
+from benchmarks.measures import Measures, publish, render
 from benchmarks.roofs import Roofs
 from metaindex import MetaIndex, nest
 from metaindex._native import core
-from metaindex.bench.docstrings import collect
 from metaindex.bench.machine import run_record
 from metaindex.evaluation import ndcg_at_k
 from metaindex.nesting import ORDERS
@@ -100,13 +99,7 @@ def _plain(made: NDArray[np.float32], cut: Callable[[NDArray[np.float32], int], 
 
 def quality(bench: Bench) -> None:
     """nDCG@10 of summaries that ask for their docstring's body, in int8, at every budget of every order."""
-    from metaindex.encoders.minilm import MiniLM
-
-    model, entries = MiniLM(), collect()
-    if bench.quick:
-        entries = entries[:120]
-    bodies = model.encode_document([entry.body for entry in entries])
-    summaries = model.encode_query([entry.summary for entry in entries])
+    bodies, summaries = docstring_vectors(bench.quick)
     cut_to: dict[str, Callable[[int], list[NDArray[np.float32]]]] = {"reading order": lambda n: [body[:n] for body in bodies]}
     for order in ORDERS:
         whole = nest(bodies, max(BUDGETS), order=order, seed=bench.seed)
@@ -143,13 +136,7 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
         CASES[case](bench)
     rows = [row | {"quick": options.quick, "run": record} for row in bench.rows]
     text = render("Nested order", rows, f"pages of {TOKENS} vectors of {DIM}, cut to {KEPT}; docstrings in int8; ")
-    print(text)
-    out = options.out or (None if options.quick else results(record))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        out.with_suffix(".md").write_text(text)
-        print(f"wrote {out} and {out.with_suffix('.md')}", file=sys.stderr)
+    publish(options.out or (None if options.quick else results(record)), rows, text)
     return 0
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measures import Measures, render
+from benchmarks.docstrings import docstring_vectors
+from benchmarks.measures import Measures, render, write
 from metaindex import MetaIndex, nest
 from metaindex.bench.calibrate import calibrate
-from metaindex.bench.docstrings import collect
 from metaindex.bench.machine import run_record
 from metaindex.bench.stage_times import WITHIN
 from metaindex.bench.synthetic import NestedVectors
@@ -189,20 +189,15 @@ def _milliseconds(timing: Timing) -> list[float]:
 
 def docstrings(bench: Bench, case: str, part: str) -> None:
     """Real text: the bytes that keep the exact search's nDCG."""
-    from metaindex.encoders.minilm import MiniLM
-
-    model, entries = MiniLM(), collect()
-    if bench.quick:
-        entries = entries[:120]
-    bodies = [nest(tokens, DOC_TOKENS) for tokens in model.encode_document([entry.body for entry in entries])]
-    summaries = model.encode_query([entry.summary for entry in entries])
+    tokens, summaries = docstring_vectors(bench.quick)
+    bodies = nest(tokens, DOC_TOKENS)
     index = MetaIndex(codec=CODEC, nested=True, num_threads=THREADS, device="cpu")
     index.add(bodies)
-    order = np.random.default_rng(bench.seed).permutation(len(entries)).tolist()
+    order = np.random.default_rng(bench.seed).permutation(len(bodies)).tolist()
     tuned, others = order[: len(order) // 2], order[len(order) // 2 :]
 
     def row(what: str, unit: str, runs: Sequence[float], **more: Any) -> None:
-        bench.row(case, what, unit, runs, part=part, documents=len(entries), **more)
+        bench.row(case, what, unit, runs, part=part, documents=len(bodies), **more)
 
     def asked(places: Sequence[int]) -> list[NDArray[np.float32]]:
         return [summaries[place] for place in places]
@@ -252,9 +247,7 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
         CASES[case][0](bench, case, part)
         done += [row | {"quick": options.quick, "run": record} for row in bench.rows]
         if out is not None:  # what is done is kept, whatever becomes of the next
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text("".join(json.dumps(row) + "\n" for row in done))
-            out.with_suffix(".md").write_text(_rendered(done))
+            write(out, done, _rendered(done))
     if done:
         print(_rendered(done))
     if out is not None:

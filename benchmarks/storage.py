@@ -4,7 +4,6 @@ the disk itself can do in the same folder and the same minutes. See README.md.""
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import disk
-from benchmarks.measures import Measures, render
+from benchmarks.measures import Measures, publish, render
 from metaindex import MetaIndex
 from metaindex.bench.machine import run_record
 
@@ -225,13 +224,7 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
     for row in bench.rows:
         row |= {"quick": options.quick, "filesystem": filesystem, "run": record}
     text = render("Storage", bench.rows, f"{filesystem}; ")
-    print(text)
-    out = options.out or (None if options.quick else results(record))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("".join(json.dumps(row) + "\n" for row in bench.rows))
-        out.with_suffix(".md").write_text(text)
-        print(f"wrote {out} and {out.with_suffix('.md')}", file=sys.stderr)
+    publish(options.out or (None if options.quick else results(record)), bench.rows, text)
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measures import write
 from metaindex import MetaIndex
 from metaindex.bench.machine import run_record
 from metaindex.bench.sweep import TIE
@@ -138,10 +139,7 @@ def main(arguments: Sequence[str], results: Callable[[dict[str, Any]], Path], re
         row["subject"].pop("_topics", None)
     text = render(rows)
     print(text)
-    out = options.out or results(record)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out.with_suffix(".md").write_text(text)
+    write(options.out or results(record), rows, text)
     return 0
 
 

@@ -60,8 +60,8 @@ class Gather {
         const int64_t tokens = budget_tokens(table_, r_c);
         const int64_t size = piece_size(lists * candidates_.count, tokens * table_.token_bytes(), groups, num_threads);
         const int64_t pieces = (candidates_.count + size - 1) / size;
-        const int threads =
-            useful_threads(num_threads, lists * pieces, lists * candidates_.count, tokens, table_.dim, groups, kWorthAThread);
+        const double work = multiplications(lists * candidates_.count, tokens, table_.dim, groups);
+        const int threads = useful_threads(num_threads, lists * pieces, work, kWorthAThread);
         if (once_) mark(first_list, lists, threads);
         Sink sink(slab, answer, threads);
         std::atomic<int64_t> next{0};

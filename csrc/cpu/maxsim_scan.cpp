@@ -41,8 +41,8 @@ void scan(const LevelTable& table, const Slab& slab, int64_t r_c, const uint8_t*
     const int64_t tokens = budget_tokens(table, r_c);
     const int64_t size = piece_size(table.rows(), tokens * table.token_bytes(), slab.groups(), num_threads);
     const std::vector<Piece> pieces = cut(table, size);
-    const int threads = useful_threads(num_threads, static_cast<int64_t>(pieces.size()), table.rows(), tokens, table.dim,
-                                       slab.groups(), slab.kernel().worth_a_thread);
+    const double work = multiplications(table.rows(), tokens, table.dim, slab.groups());
+    const int threads = useful_threads(num_threads, static_cast<int64_t>(pieces.size()), work, slab.kernel().worth_a_thread);
     Sink sink(slab, answer, threads);
     std::atomic<size_t> next{0};
     parallel(threads, [&](int worker) {

@@ -8,11 +8,12 @@
 
 #include "nest_orders.hpp"
 #include "thread_pool.hpp"
+#include "work.hpp"
 
 namespace metaindex {
 namespace {
 
-constexpr double kWorthAThread = 1'000'000;  // multiplications and additions: some tens of microseconds, as waking takes
+constexpr int64_t kWorthAThread = 1'000'000;  // multiplications and additions: some tens of microseconds, as waking takes
 
 const NestKernels& kernels_of(Isa isa) {
     if (!feature(isa).ok) throw std::invalid_argument("isa: " + feature(isa).why);
@@ -23,14 +24,13 @@ const NestKernels& kernels_of(Isa isa) {
     return kNestGeneric;
 }
 
-int useful_threads(const std::vector<Nesting>& documents, Order order, int num_threads) {
+double multiplications(const std::vector<Nesting>& documents, Order order) {
     double work = 0;
     for (const Nesting& each : documents) {
         const auto count = static_cast<double>(each.count), dim = static_cast<double>(each.dim);
         work += dim * count * (order == Order::sample ? static_cast<double>(each.size) : count / 2);
     }
-    const auto worth = static_cast<int64_t>(std::min(1.0 + work / kWorthAThread, 4096.0));
-    return static_cast<int>(std::min({static_cast<int64_t>(num_threads), static_cast<int64_t>(documents.size()), worth}));
+    return work;
 }
 
 }  // namespace
@@ -85,7 +85,8 @@ void take_token(const Nesting& document, int64_t at, int64_t place) {
 void nest(const std::vector<Nesting>& documents, Order order, uint64_t seed, Run run) {
     const NestKernels& kernels = kernels_of(run.isa);
     std::atomic<size_t> next{0};
-    parallel(useful_threads(documents, order, run.num_threads), [&](int) {
+    const auto pieces = static_cast<int64_t>(documents.size());
+    parallel(useful_threads(run.num_threads, pieces, multiplications(documents, order), kWorthAThread), [&](int) {
         NestRooms rooms;
         for (size_t at; (at = next++) < documents.size();) {
             switch (order) {

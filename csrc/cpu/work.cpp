@@ -39,10 +39,12 @@ int64_t piece_size(int64_t documents, int64_t document_bytes, int64_t groups, in
     return std::clamp<int64_t>(std::min({by_tokens, by_maxima, by_threads}), 1, 4096);
 }
 
-int useful_threads(int num_threads, int64_t pieces, int64_t documents, int64_t tokens, int64_t dim, int64_t groups,
-                   int64_t worth_a_thread) {
-    const double work = static_cast<double>(documents) * static_cast<double>(tokens * dim * groups * kLanes);
-    const double worth = std::min(1.0 + work / static_cast<double>(worth_a_thread), 4096.0);
+double multiplications(int64_t documents, int64_t tokens, int64_t dim, int64_t groups) {
+    return static_cast<double>(documents) * static_cast<double>(tokens * dim * groups * kLanes);
+}
+
+int useful_threads(int num_threads, int64_t pieces, double multiplications, int64_t worth_a_thread) {
+    const double worth = std::min(1.0 + multiplications / static_cast<double>(worth_a_thread), 4096.0);
     return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({num_threads, pieces, static_cast<int64_t>(worth)})));
 }
 

@@ -17,8 +17,10 @@ int64_t slab_end(const QueryBatch& queries, int64_t r_q, int64_t first, bool apa
 // running maxima stay in the second-level cache.
 int64_t piece_size(int64_t documents, int64_t document_bytes, int64_t groups, int num_threads);
 
+// That documents of so many tokens take, with groups of lanes filled up.
+double multiplications(int64_t documents, int64_t tokens, int64_t dim, int64_t groups);
+
 // No more threads than the work is worth waking them for: another one for each `worth_a_thread` multiplications.
-int useful_threads(int num_threads, int64_t pieces, int64_t documents, int64_t tokens, int64_t dim, int64_t groups,
-                   int64_t worth_a_thread);
+int useful_threads(int num_threads, int64_t pieces, double multiplications, int64_t worth_a_thread);
 
 }  // namespace metaindex

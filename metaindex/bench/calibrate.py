@@ -65,10 +65,10 @@ class _Shape:
 def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = lambda share: None) -> Rates:
     """The rates of the automatic CPU scorer for ``codec``, on one thread and on ``num_threads``."""
     timer = StageTimer()
-    last, (least, most) = last_cache_bytes(), _NEAR_DOCUMENTS
+    last, core, (least, most) = last_cache_bytes(), core_cache_bytes(), _NEAR_DOCUMENTS
     per_token = [find_codec(codec).bytes_per_token(dim) for dim in _DIMS]
     near = [
-        (stages.index(codec, dim, int(np.clip(_NEAR * core_cache_bytes() // (tokens * size), least, most)), tokens), tokens)
+        (stages.index(codec, dim, int(np.clip(_NEAR * core // (tokens * size), least, most)), tokens), tokens)
         for dim, size in zip(_DIMS, per_token)
         for tokens in _TOKENS
     ]
@@ -89,7 +89,7 @@ def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = 
         near=[shape.sample for shape in close],
         kept=[shape.sample for shape in kept],
         far=[shape.sample for shape in away],
-        core_cache=core_cache_bytes(),
+        core_cache=core,
     )
     for scans in (True, False) if wide else ():
         chosen = [shape.sample for shape in wide if (shape.candidates is None) == scans]

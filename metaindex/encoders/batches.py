@@ -7,7 +7,7 @@ as if it were alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,15 @@ def text_of_image(processor: Any) -> str | None:
 
 def tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
+
+
+def alike(contents: Sequence[Content], size: int) -> Iterator[list[int]]:
+    """Places of inputs that share a batch: with and without images apart, of like length together, the longest first."""
+    for with_image in (True, False):
+        places = [place for place, each in enumerate(contents) if (each.image is not None) == with_image]
+        places.sort(key=lambda place: -len(contents[place].text or ""))
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
 
 
 def batched(

@@ -13,7 +13,7 @@ from torch import nn
 
 from metaindex.checks import integer
 from metaindex.encoders import identity
-from metaindex.encoders.batches import batched, text_of_image, tokenizer_of
+from metaindex.encoders.batches import alike, batched, text_of_image, tokenizer_of
 from metaindex.encoders.inputs import Content, contents
 from metaindex.encoders.meta_tokens import attach, selected
 from metaindex.errors import MissingDependencyError
@@ -225,13 +225,10 @@ class MetaEmbed(nn.Module):
 
 
 def _in_batches(inputs: Sequence[Content], size: int, progress: bool) -> Any:
-    """Places of inputs that share a batch: with and without images apart, of like length together, the longest first."""
+    """Places of inputs that share a batch, under a bar."""
     from tqdm.auto import tqdm
 
     with tqdm(total=len(inputs), unit="input", disable=None if progress else True) as bar:
-        for with_image in (True, False):
-            places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
-            places.sort(key=lambda place: -len(inputs[place].text or ""))
-            for start in range(0, len(places), size):
-                yield places[start : start + size]
-                bar.update(len(places[start : start + size]))
+        for places in alike(inputs, size):
+            yield places
+            bar.update(len(places))

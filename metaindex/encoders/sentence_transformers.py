@@ -51,6 +51,11 @@ def multi_vector_encoder(model: MetaEmbed) -> MultiVectorEncoder:
     return made.train(model.training)
 
 
+def _place(subfolder: str, token: bool | str | None, revision: str | None, local_files_only: bool) -> dict[str, Any]:
+    """Where a checkpoint lies, as both libraries name it; the folder of caches has a name in each."""
+    return {"subfolder": subfolder, "token": token, "revision": revision, "local_files_only": local_files_only}
+
+
 class AppendMetaTokens(InputModule):
     """Inputs to last-layer states: Meta Tokens behind the content, all of it through the backbone.
 
@@ -165,12 +170,7 @@ class AppendMetaTokens(InputModule):
 
         if backend != "torch":
             raise ValueError(f"backend: expected 'torch', the only one with Meta Tokens, got {backend!r}")
-        place: dict[str, Any] = {
-            "subfolder": subfolder,
-            "token": token,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+        place = _place(subfolder, token, revision, local_files_only)
         settings = cls.load_config(model_name_or_path, cache_folder=cache_folder, **place)
         weights = cls.load_file_path(model_name_or_path, _WEIGHTS, cache_folder=cache_folder, **place)
         if weights is None or "backbone" not in settings:
@@ -237,12 +237,7 @@ class SelectMetaTokens(Module):
         **options: Any,
     ) -> SelectMetaTokens:
         """What ``save`` wrote. Raises UnsupportedFormatError: the projection is missing."""
-        place: dict[str, Any] = {
-            "subfolder": subfolder,
-            "token": token,
-            "revision": revision,
-            "local_files_only": local_files_only,
-        }
+        place = _place(subfolder, token, revision, local_files_only)
         module = cls(**cls.load_config(model_name_or_path, cache_folder=cache_folder, **place))
         if module.projection is not None:
             weights = cls.load_file_path(model_name_or_path, _PROJECTION, cache_folder=cache_folder, **place)

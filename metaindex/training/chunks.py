@@ -8,11 +8,12 @@ the loss is derived at the vectors, and each chunk is computed again, with gradi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from metaindex.encoders.batches import alike
 from metaindex.encoders.inputs import Content
 from metaindex.encoders.metaembed import MetaEmbed, Side
 from metaindex.training.examples import Example, identifier
@@ -84,20 +85,11 @@ def documents_of(examples: Sequence[Example]) -> list[Content]:
 
 
 def _chunks(model: MetaEmbed, inputs: Sequence[Content], side: Side, size: int | None, seed: int) -> list[Chunk]:
-    places = list(_places(inputs, len(inputs) if size is None else size))
+    places = list(alike(inputs, len(inputs) if size is None else size))
     return [
         Chunk(side, each, model.batch([inputs[place] for place in each], side), _mixed(seed, number))
         for number, each in enumerate(places)
     ]
-
-
-def _places(inputs: Sequence[Content], size: int) -> Iterator[list[int]]:
-    """Inputs of a chunk all have an image, or none has; those of like length share one."""
-    for with_image in (True, False):
-        places = [place for place, each in enumerate(inputs) if (each.image is not None) == with_image]
-        places.sort(key=lambda place: -len(inputs[place].text or ""))
-        for start in range(0, len(places), size):
-            yield places[start : start + size]
 
 
 def _mixed(seed: int, number: int) -> int:

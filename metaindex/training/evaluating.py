@@ -39,14 +39,14 @@ def evaluate(
         searched = model.encode_document(list(documents.values()), chunk_size, convert_to_tensor=True)
     query_rows = {key: row for row, key in enumerate(queries)}
     document_rows = {key: row for row, key in enumerate(documents)}
-    size, losses = min(batch_size, len(examples)), []
+    alone, size, losses = _alone(loss), min(batch_size, len(examples)), []
     for start in range(0, len(examples) - size + 1, size):
         batch = examples[start : start + size]
         vectors = (
             asked[[query_rows[identifier(each.query)] for each in batch]],
             searched[[document_rows[identifier(each)] for each in documents_of(batch)]],
         )
-        losses.append(_alone(loss).by_group(**arguments(batch, *vectors)))
+        losses.append(alone.by_group(**arguments(batch, *vectors)))
     right: list[dict[Hashable, float]] = [{} for _ in queries]
     for each in examples:
         right[query_rows[identifier(each.query)]][document_rows[identifier(each.positive)]] = 1.0
