@@ -58,7 +58,14 @@ def _add_model(group: Any) -> None:
 
 def _add_loss(group: Any) -> None:
     group.add_argument("--groups", type=arguments.budgets, help='budgets trained (the paper\'s): "1,1 2,4 4,8 8,16 16,64"')
-    group.add_argument("--temperature", type=arguments.positive, default=0.03, help="what scores are divided by (0.03)")
+    group.add_argument(
+        "--temperature",
+        type=arguments.positive,
+        nargs="+",
+        default=[0.03],
+        metavar="NUMBER",
+        help="what scores are divided by, one for all groups or one for each (0.03)",
+    )
     group.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over groups (sum)")
 
 
@@ -85,6 +92,7 @@ def _add_run(group: Any) -> None:
     group.add_argument("--bf16", action="store_true", help="bfloat16 by autocast")
     group.add_argument("--by-length", action="store_true", help="texts of like length share a batch, which is faster")
     add("--neighbours", arguments.count, "N", "lines of the file that follow each other share a batch")
+    add("--coverage", arguments.positive, "C", "weight of a loss that keeps vectors from becoming alike; needs an adapter")
     add("--log-every", arguments.count, "N", "steps between two lines of the log")
     add("--evaluate-every", arguments.count, "N", "steps between two evaluations (at the end)")
     add("--save-every", arguments.count, "N", "steps between two checkpoints (none)")
@@ -107,11 +115,12 @@ def run(options: argparse.Namespace) -> int:
     state = PartialState(cpu=options.device == "cpu")
     model = _model(options, state.device if options.device is None else options.device)
     groups = groups_of(options.query_tokens, options.doc_tokens) if options.groups is None else options.groups
+    temperature = options.temperature[0] if len(options.temperature) == 1 else options.temperature
     log = train(
         model,
         examples,
         TrainingOptions(**{name: getattr(options, name) for name in _TOLD}),
-        loss=MMRLoss(groups, temperature=options.temperature, reduction=options.reduction),
+        loss=MMRLoss(groups, temperature=temperature, reduction=options.reduction),
         evaluation=evaluation,
         output=output,
         resume=options.resume,
@@ -139,7 +148,9 @@ def _model(options: argparse.Namespace, device: Any) -> Any:
         attention = "eager"  # the other one's backward pass in bfloat16 is slow on CPUs
     processors: Any = transformers.AutoProcessor
     with no_loading_bar():
-        backbone: Any = transformers.AutoModel.from_pretrained(name, dtype=torch.float32, attn_implementation=attention)
+        # What is not trained is kept as it is computed with.
+        dtype = torch.bfloat16 if options.bf16 and options.lora_rank else torch.float32
+        backbone: Any = transformers.AutoModel.from_pretrained(name, dtype=dtype, attn_implementation=attention)
     torch.manual_seed(options.seed)
     if options.lora_rank:
         backbone = with_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout)

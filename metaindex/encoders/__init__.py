@@ -1,7 +1,7 @@
 """Encoders: from texts and images to vectors. Each gives ``encode_query(inputs)`` and ``encode_document(inputs)``.
 
-``MetaEmbed`` puts Meta Tokens on a transformer, ``as_encoder`` plugs in what other libraries made, ``minilm.MiniLM`` is a small
-model that comes in a package.
+``MetaEmbed`` puts Meta Tokens on a transformer, ``docstring_encoder`` is a small one that was trained, ``as_encoder`` plugs in what
+other libraries made, and ``minilm.MiniLM`` gives the token vectors of a model that was not trained for budgets.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from metaindex.encoders.adapters import as_encoder
 from metaindex.encoders.encoder import Encoder
+from metaindex.encoders.shipped import docstring_encoder
 from metaindex.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from metaindex.encoders.metaembed import MetaEmbed
 
-__all__ = ["Encoder", "MetaEmbed", "as_encoder"]
+__all__ = ["Encoder", "MetaEmbed", "as_encoder", "docstring_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ import torch
 from metaindex.encoders.inputs import Content
 
 # What processors return with one entry for each token of a row. All else belongs to images and passes through.
-_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 _VISION = ("<|vision_start|>", "<|vision_end|>")
 
 
@@ -73,7 +73,7 @@ def tokenize(
         return_tensors="pt",
     )
     kept = found["attention_mask"].bool()
-    per_token = {name: found[name] for name in _PER_TOKEN if name in found}
+    per_token = {name: found[name] for name in PER_TOKEN if name in found}
     rows = [{name: values[row][kept[row]] for name, values in per_token.items()} for row in range(len(kept))]
     longest = max(len(row["input_ids"]) for row in rows)
     if longest > limit:
@@ -93,7 +93,7 @@ def _texts(processor: Any, texts: list[str], limit: int) -> list[dict[str, torch
     if start is not None and tokenizer.bos_token_id not in tokenizer("")["input_ids"]:
         texts = [start + text for text in texts]
     found = tokenizer(texts, truncation=True, max_length=limit, **options)
-    names = [name for name in _PER_TOKEN if name in found]
+    names = [name for name in PER_TOKEN if name in found]
     return [{name: torch.tensor(found[name][row], dtype=torch.long) for name in names} for row in range(len(texts))]
 
 

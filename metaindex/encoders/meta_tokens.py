@@ -20,7 +20,9 @@ class InputTable(nn.Module):
         weight = base.weight
         assert isinstance(weight, torch.Tensor)
         self.base, self.first = base, first
-        table = torch.empty(count, weight.shape[1], dtype=weight.dtype, device=weight.device)
+        # Never in less than float32: the steps of training would be lost in rounding.
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        table = torch.empty(count, weight.shape[1], dtype=dtype, device=weight.device)
         # As spread as the tokens that the backbone knows, so that it meets nothing unheard of.
         nn.init.normal_(table, std=float(weight.detach().float().std()))
         self.meta_tokens = nn.Parameter(table)

@@ -13,7 +13,7 @@ from torch import nn
 
 from metaindex.checks import integer
 from metaindex.encoders import identity
-from metaindex.encoders.batches import alike, batched, text_of_image, tokenizer_of
+from metaindex.encoders.batches import PER_TOKEN, alike, batched, text_of_image, tokenizer_of
 from metaindex.encoders.inputs import Content, contents
 from metaindex.encoders.meta_tokens import attach, selected
 from metaindex.errors import MissingDependencyError
@@ -149,6 +149,37 @@ class MetaEmbed(nn.Module):
         states = self.base(**inputs, use_cache=False).last_hidden_state
         first, count = (0, self.query_tokens) if side == "query" else (self.query_tokens, self.doc_tokens)
         return selected(states, starts, first, count, self.projection)
+
+    def content(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the backbone alone makes of a ``batch``: the last-layer states of its content, without adapter and Meta Tokens.
+
+        They go through the projection and are L2-normalised as the vectors are: float32 [B, L, d], without gradients. The
+        second tensor, bool [B, L], is where a row has a token that the tokenizer did not add by itself; of an empty text
+        it is wherever there is one.
+
+        Raises:
+            ValueError: the backbone has no adapter, so nothing is left of what it was before training.
+        """
+        if not hasattr(self.backbone, "disable_adapter"):
+            raise ValueError("backbone: expected one with an adapter, got none; metaindex.training.with_lora adds one")
+        inputs = dict(batch)
+        lengths = inputs.pop("content_lengths").to(self.device)
+        inputs |= {name: values[:, : int(lengths.max())] for name, values in inputs.items() if name in PER_TOKEN}
+        present = torch.arange(inputs["input_ids"].shape[1], device=self.device) < lengths[:, None]
+        inputs["attention_mask"] = inputs["attention_mask"] * present
+        with torch.no_grad(), self.backbone.disable_adapter():
+            states = self.base(**inputs, use_cache=False).last_hidden_state
+            if self.projection is not None:
+                states = self.projection(states)
+        said = present & ~torch.isin(inputs["input_ids"], self._added.to(self.device))
+        return nn.functional.normalize(states.float(), dim=-1), torch.where(said.any(dim=1, keepdim=True), said, present)
+
+    @property
+    def _added(self) -> torch.Tensor:
+        """Ids that tokenizers put around a text."""
+        tokenizer = tokenizer_of(self.processor)
+        ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        return torch.tensor([each for each in ids if each is not None])
 
     def save(self, path: str | os.PathLike[str], *, merge: bool = False) -> None:
         """Write a new folder that ``load`` reads: safetensors and JSON, nothing that could run code.

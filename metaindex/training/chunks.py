@@ -8,7 +8,8 @@ the loss is derived at the vectors, and each chunk is computed again, with gradi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from metaindex.encoders.batches import alike
 from metaindex.encoders.inputs import Content
 from metaindex.encoders.metaembed import MetaEmbed, Side
+from metaindex.training.coverage import uncovered
 from metaindex.training.examples import Example, identifier
 from metaindex.training.loss import MMRLoss
 
@@ -29,6 +31,13 @@ class Chunk(NamedTuple):
     seed: int
 
 
+class Losses(NamedTuple):
+    """Of a batch: ``by_group`` [G], and ``uncovered``, summed over all inputs of an example, the mean over examples."""
+
+    by_group: torch.Tensor
+    uncovered: torch.Tensor
+
+
 def derive(
     model: MetaEmbed,
     loss: MMRLoss,
@@ -37,9 +46,10 @@ def derive(
     chunk_size: int | None = None,
     cache: bool = False,
     bf16: bool = False,
+    coverage: float = 0.0,
     seed: int = 0,
-) -> torch.Tensor:
-    """Add the gradients of the loss of a batch to the weights, and return the loss of each group [G].
+) -> Losses:
+    """Add the gradients of the loss of a batch to the weights: of the groups' total, and ``coverage`` times the uncovered.
 
     The same ``seed`` and ``chunk_size`` give the same dropout, with ``cache`` and without.
     """
@@ -53,12 +63,23 @@ def derive(
     found = _in_order(queries, vectors[: len(queries)]), _in_order(documents, vectors[len(queries) :])
     losses = loss.by_group(**arguments(examples, *found))
     total: Any = loss.total(losses)
-    total.backward()
+
+    def bare(chunk: Chunk, vectors: torch.Tensor) -> Any:
+        """The chunk's share of the uncovered."""
+        return _uncovered(model, loss, chunk, vectors, bf16) / len(examples) if coverage else vectors.new_zeros(())
+
+    shares = []
     if cache:
+        total.backward()
         for chunk, each in zip(every, vectors):
-            again: Any = _encoded(model, chunk, bf16)
-            again.backward(each.grad)
-    return losses.detach()
+            again = _encoded(model, chunk, bf16)
+            share = bare(chunk, again)
+            ((again * each.grad).sum() + coverage * share).backward()
+            shares.append(share.detach())
+    else:
+        shares = [bare(chunk, each) for chunk, each in zip(every, vectors)]
+        (total + coverage * sum(shares)).backward()
+    return Losses(losses.detach(), torch.stack(shares).sum().detach())
 
 
 def arguments(examples: Sequence[Example], queries: torch.Tensor, documents: torch.Tensor) -> dict[str, Any]:
@@ -99,9 +120,29 @@ def _mixed(seed: int, number: int) -> int:
 def _encoded(model: MetaEmbed, chunk: Chunk, bf16: bool) -> torch.Tensor:
     torch.manual_seed(chunk.seed)  # so that a chunk drops the same both times
     # One autocast for each pass: weights that it cast without gradients would have none in the next pass.
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16), _no_casts(model, bf16):
         found: torch.Tensor = model(chunk.batch, chunk.side)
     return found
+
+
+def _uncovered(model: MetaEmbed, loss: MMRLoss, chunk: Chunk, vectors: torch.Tensor, bf16: bool) -> torch.Tensor:
+    """Summed over the inputs of a chunk, at the prefixes of its side that the groups have."""
+    sizes = sorted({group.r_q if chunk.side == "query" else group.r_c for group in loss.groups})
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16), _no_casts(model, bf16):
+        content, present = model.content(chunk.batch)
+    return uncovered(vectors, content, present, sizes).sum()
+
+
+@contextmanager
+def _no_casts(model: MetaEmbed, bf16: bool) -> Iterator[None]:
+    """Autocast brings what an adapter reads to bfloat16; peft would bring it to float32 before."""
+    if bf16 and hasattr(model.backbone, "peft_config"):
+        from peft.helpers import disable_input_dtype_casting
+
+        with disable_input_dtype_casting(model.backbone):
+            yield
+    else:
+        yield
 
 
 def _in_order(chunks: Sequence[Chunk], vectors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -67,4 +67,4 @@ def _quality(
 
 def _alone(loss: MMRLoss) -> MMRLoss:
     """The same loss without other processes: one evaluates while the others wait."""
-    return MMRLoss(loss.groups, loss.weights, loss.temperature, loss.reduction, gather=False)
+    return MMRLoss(loss.groups, loss.weights, loss.temperatures, loss.reduction, gather=False)

@@ -38,7 +38,8 @@ class MMRLoss(nn.Module):
     Args:
         groups: budgets (r_q, r_c), each with a loss of its own; by default the paper's, for 16 and 64 tokens.
         weights: of the groups; 1 by default.
-        temperature: what scores are divided by.
+        temperature: what scores are divided by; several are one for each group. Scores are sums over r_q vectors, so
+            ``[0.05 * r_q for r_q, _ in groups]`` looks at means, and large budgets learn from what they nearly got right too.
         reduction: "sum" over the groups, as in the paper, or their weighted "mean".
         gather: take the documents of other processes as negatives.
 
@@ -51,7 +52,7 @@ class MMRLoss(nn.Module):
         self,
         groups: Sequence[tuple[int, int]] = GROUPS,
         weights: Sequence[float] | None = None,
-        temperature: float = 0.03,
+        temperature: float | Sequence[float] = 0.03,
         reduction: str = "sum",
         *,
         gather: bool = True,
@@ -63,14 +64,16 @@ class MMRLoss(nn.Module):
         self.weights = (1.0,) * len(self.groups) if weights is None else tuple(map(float, weights))
         if len(self.weights) != len(self.groups) or not all(0 < weight < float("inf") for weight in self.weights):
             raise ValueError(f"weights: expected {len(self.groups)} numbers above 0, one for each group, got {weights}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+        several = (temperature,) * len(self.groups) if isinstance(temperature, (int, float)) else tuple(temperature)
+        self.temperatures = tuple(map(float, several))
+        if len(several) != len(self.groups) or not all(0 < each < float("inf") for each in self.temperatures):
+            raise ValueError(f"temperature: expected a number above 0, or {len(self.groups)} of them, got {temperature}")
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction: expected 'sum' or 'mean', got {reduction!r}")
-        self.temperature, self.reduction, self.gather = float(temperature), reduction, gather
+        self.reduction, self.gather = reduction, gather
 
     def extra_repr(self) -> str:
-        return f"groups={' '.join(map(str, self.groups))}, temperature={self.temperature}, reduction={self.reduction!r}"
+        return f"groups={' '.join(map(str, self.groups))}, temperatures={self.temperatures}, reduction={self.reduction!r}"
 
     def forward(
         self,
@@ -131,7 +134,7 @@ class MMRLoss(nn.Module):
             dtype = torch.promote_types(queries.dtype, torch.float32)
             hard = None if negatives is None else negatives.to(dtype)
             scores = self._blocks(queries.to(dtype), every.to(dtype), hard)
-            logits = (scores / self.temperature).masked_fill(hidden, -torch.inf)
+            logits = (scores / scores.new_tensor(self.temperatures)[:, None, None]).masked_fill(hidden, -torch.inf)
             chosen = logits.gather(2, right.expand(len(self.groups), -1)[..., None]).squeeze(2)
             return (logits.logsumexp(dim=2) - chosen).mean(dim=1)
 

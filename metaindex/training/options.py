@@ -26,6 +26,9 @@ class TrainingOptions:
         warmup: the share of the steps in which learning rates rise from 0.
         schedule: how they fall afterwards: "linear", "cosine" or "constant".
         dropout: let the model drop what its configuration says; without it steps are faster.
+        coverage: weight of a further loss, which asks that each token of the content has a vector near to it, at every budget;
+            see ``metaindex.training.coverage``. It keeps the vectors of small backbones from becoming all alike. Needs an
+            adapter: what the tokens say comes from the backbone without it.
         bf16: run the model in bfloat16 by autocast; weights and the loss stay float32.
         by_length: put examples of like length into one batch, so that little is computed on padding. The negatives of a batch
             then are of like length too.
@@ -53,6 +56,7 @@ class TrainingOptions:
     warmup: float = 0.1
     schedule: str = "linear"
     dropout: bool = True
+    coverage: float = 0.0
     bf16: bool = False
     by_length: bool = False
     neighbours: int = 1
@@ -68,7 +72,7 @@ class TrainingOptions:
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name))
         integer("seed", self.seed, least=0)
-        for name in ("learning_rate", "meta_learning_rate", "projection_learning_rate", "weight_decay"):
+        for name in ("learning_rate", "meta_learning_rate", "projection_learning_rate", "weight_decay", "coverage"):
             _number(name, getattr(self, name), float("inf"))
         if self.max_gradient_norm is not None:
             _number("max_gradient_norm", self.max_gradient_norm, float("inf"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -85,6 +86,8 @@ class _Run:
         self.weights = {name: each for name, each in model.named_parameters() if each.requires_grad}
         if not self.weights:
             raise ValueError("model: expected weights with gradients, got none; set requires_grad of what is to be trained")
+        if options.coverage and not hasattr(model.backbone, "peft_config"):
+            raise ValueError("coverage: expected a model with an adapter, which metaindex.training.with_lora adds, got none")
         self.optimizer = _optimizer(model, self.weights, options)
         import transformers
 
@@ -115,18 +118,19 @@ class _Run:
         self.model.train(options.dropout)
         own = [self.examples[place] for place in batch[first : first + options.batch_size]]
         seed = options.seed * _STEP_SEED**2 + step * _STEP_SEED + 2 * processes.rank()
-        losses = derive(
+        found = derive(
             self.model,
             self.loss,
             own,
             chunk_size=options.chunk_size,
             cache=options.cache_gradients,
             bf16=options.bf16,
+            coverage=options.coverage,
             seed=seed,
         )
-        losses = processes.averaged(losses)
-        if not torch.isfinite(losses).all():
-            raise NonFiniteError(f"loss: it is {losses.tolist()} at step {step}; lower the learning rates, or raise warmup")
+        *losses, bare = processes.averaged(torch.stack([*found.by_group, found.uncovered])).tolist()
+        if not all(map(math.isfinite, [*losses, bare])):
+            raise NonFiniteError(f"loss: it is {[*losses, bare]} at step {step}; lower the learning rates, or raise warmup")
         processes.average_gradients(self.weights.values())
         longest = float("inf") if options.max_gradient_norm is None else options.max_gradient_norm
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), longest)
@@ -134,9 +138,10 @@ class _Run:
         self.optimizer.step()
         self.scheduler.step()
         if step % options.log_every == 0 or step == self.steps:
-            by_group = dict(zip(map(str, self.loss.groups), losses.tolist()))
-            line = {"loss": float(self.loss.total(losses)), "losses": by_group, "gradient_norm": float(norm)}
-            self._write({"step": step, **line, "learning_rates": dict(zip(self._names(), rates))})
+            line: dict[str, Any] = {"step": step, "loss": float(self.loss.total(torch.tensor(losses)))}
+            line["losses"] = dict(zip(map(str, self.loss.groups), losses))
+            line |= {"uncovered": bare} if options.coverage else {}
+            self._write(line | {"gradient_norm": float(norm), "learning_rates": dict(zip(self._names(), rates))})
         last = step == self.steps
         if self.evaluation and (last or (options.evaluate_every and step % options.evaluate_every == 0)):
             self._evaluate(step)

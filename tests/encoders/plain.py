@@ -18,7 +18,7 @@ def states(family: str, model: MetaEmbed, made: Tiny, text: str, image: Any = No
     base, table = model.base, model.table.base
     meta = model.table.meta_tokens
     if image is None:
-        tokens = getattr(made.processor, "tokenizer", made.processor)(_with_start(family, text), return_tensors="pt")
+        tokens = getattr(made.processor, "tokenizer", made.processor)(with_start(family, text), return_tensors="pt")
     else:
         tokens = made.processor(text=[MARKS[family] + text], images=[[image]], return_tensors="pt")
     ids = tokens["input_ids"].long()
@@ -34,7 +34,7 @@ def states(family: str, model: MetaEmbed, made: Tiny, text: str, image: Any = No
     return base(**inputs).last_hidden_state[0, length:]
 
 
-def _with_start(family: str, text: str) -> str:
+def with_start(family: str, text: str) -> str:
     return f"<s> {text}" if family in ("qwen2_5_vl", "paligemma") else text
 
 

@@ -11,6 +11,7 @@ import torch
 from metaindex.encoders import MetaEmbed
 from metaindex.training import Example, MMRLoss
 from metaindex.training.chunks import derive
+from metaindex.training.coverage import uncovered
 from tests import tolerances
 from tests.encoders.tiny import images, tiny
 from tests.training.tiny import R, T, examples, gradients, model
@@ -24,10 +25,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 def derived(made, batch, **how):
     made.train().zero_grad(set_to_none=True)
     losses = derive(made, LOSS, batch, **how)
-    return losses.numpy(), gradients(made)
+    return np.array([*losses.by_group, losses.uncovered]), gradients(made)
 
 
-def plain(made, batch):
+def plain(made, batch, coverage=0.0):
     """One forward pass for the queries, one for each kind of document, in the order of the examples."""
     made.train().zero_grad(set_to_none=True)
 
@@ -45,8 +46,15 @@ def plain(made, batch):
             negatives[place, : len(each.negatives)] = encode(list(each.negatives), "document")
     ids = torch.tensor([[each.positive for each in batch].index(each.positive) for each in batch])
     losses = LOSS.by_group(queries, documents, negatives, present=present, ids=ids)
-    LOSS.total(losses).backward()
-    return losses.detach().numpy(), gradients(made)
+    bare = torch.zeros(())
+    if coverage:
+        every = [(each.query, "query", (1, R)) for each in batch]
+        every += [(text, "document", (1, T)) for each in batch for text in (each.positive, *each.negatives)]
+        for text, side, sizes in every:
+            one = made.batch([text], side)
+            bare = bare + uncovered(made(one, side), *made.content(one), sizes).sum() / len(batch)
+    (LOSS.total(losses) + coverage * bare).backward()
+    return np.array([*losses.detach(), bare.detach()]), gradients(made)
 
 
 def assert_same(found, expected, tolerance=tolerances.CHUNKED_GRADIENT):
@@ -77,6 +85,18 @@ def test_cached_gradients_drop_the_same_in_both_passes():
     assert np.abs(other[0] - expected[0]).max() > 0.1  # dropout matters
 
 
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("size", [None, 3])
+def test_what_is_uncovered_of_chunks_is_that_of_one_input_at_a_time(cache, size):
+    made, batch = model(adapter=True), examples(8, hard=2)
+    expected = plain(made, batch, 3.0)
+    assert_same(derived(made, batch, chunk_size=size, cache=cache, coverage=3.0), expected)
+    without = derived(made, batch)
+    assert without[0][-1] == 0
+    (name,) = (each for each in without[1] if each.endswith("meta_tokens"))
+    assert np.abs(expected[1][name] - without[1][name]).max() > 0.01  # it matters
+
+
 def test_images_texts_and_both_in_one_batch():
     made = MetaEmbed(*tiny("paligemma"), R, T)
     shown = images(4)
@@ -92,8 +112,19 @@ def test_images_texts_and_both_in_one_batch():
 
 
 def test_bfloat16_is_near():
-    made, batch = model(), examples(8, hard=1)
-    expected, found = derived(made, batch), derived(made, batch, bf16=True)
-    np.testing.assert_allclose(found[0], expected[0], rtol=tolerances.BFLOAT16_LOSS)
-    assert_same(derived(made, batch, bf16=True, cache=True), found)
-    assert next(iter(made.parameters())).dtype == torch.float32
+    for adapter in (False, True):
+        made, batch = model(adapter=adapter), examples(8, hard=1)
+        how = {"coverage": 1.0} if adapter else {}
+        expected, found = derived(made, batch, **how), derived(made, batch, bf16=True, **how)
+        np.testing.assert_allclose(found[0], expected[0], rtol=tolerances.BFLOAT16_LOSS)
+        assert_same(derived(made, batch, bf16=True, cache=True, **how), found)
+        assert next(iter(made.parameters())).dtype == torch.float32
+
+
+def test_a_frozen_backbone_may_be_bfloat16():
+    made, batch = model(adapter=True, dtype=torch.bfloat16), examples(8, hard=1)
+    trained = {each.dtype for each in made.parameters() if each.requires_grad}
+    assert trained == {torch.float32}
+    found = derived(made, batch, bf16=True, coverage=1.0)
+    np.testing.assert_allclose(found[0], derived(model(adapter=True), batch, coverage=1.0)[0], rtol=tolerances.BFLOAT16_LOSS)
+    assert {values.dtype for values in found[1].values()} == {np.dtype(np.float32)}

@@ -56,6 +56,10 @@ def test_values_and_gradients(hard, weights, reduction):
     assert_same(*both(vectors(5, 4, 8), vectors(5, 6, 8, seed=1), negatives, SMALL, 0.1, weights, reduction))
 
 
+def test_a_temperature_for_each_group():
+    assert_same(*both(vectors(5, 4, 8), vectors(5, 6, 8, seed=1), None, SMALL, [0.03, 0.1, 0.2]))
+
+
 def test_groups_in_any_order_that_share_edges():
     groups = ((4, 2), (1, 6), (3, 2), (2, 6))
     assert_same(*both(vectors(4, 4, 8), vectors(4, 6, 8, seed=1), None, groups, 0.1))
@@ -165,6 +169,8 @@ def test_groups_of_a_model():
         ({"weights": (1.0,)}, "weights: expected 5 numbers above 0"),
         ({"weights": (1.0, 1.0, 0.0, 1.0, 1.0)}, "weights: expected 5 numbers above 0"),
         ({"temperature": 0.0}, "temperature: expected a number above 0"),
+        ({"temperature": [0.03, 0.1]}, "temperature: expected a number above 0, or 5 of them"),
+        ({"temperature": [0.03, 0.1, 0.2, -1.0, 0.1]}, "temperature: expected a number above 0, or 5 of them"),
         ({"reduction": "max"}, "reduction: expected 'sum' or 'mean'"),
     ],
 )

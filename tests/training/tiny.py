@@ -9,18 +9,26 @@ import torch
 import transformers
 
 from metaindex.encoders import MetaEmbed
-from metaindex.training import Example
+from metaindex.training import Example, with_lora
 from tests.encoders.tiny import SIZES, tokenizer
 
 R, T = 2, 4
 
 
-def model(dropout: float = 0.0, seed: int = 0, **more: Any) -> MetaEmbed:
-    """A BERT with weights large enough to matter."""
+def model(
+    dropout: float = 0.0, seed: int = 0, *, adapter: bool = False, dtype: torch.dtype = torch.float32, **more: Any
+) -> MetaEmbed:
+    """A BERT with weights large enough to matter, and maybe an adapter that matters."""
     torch.manual_seed(seed)
     drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     config = transformers.BertConfig(**SIZES, max_position_embeddings=64, initializer_range=0.2, **drops)
-    return MetaEmbed(transformers.BertModel(config, add_pooling_layer=False), tokenizer(), R, T, **more)
+    backbone: Any = transformers.BertModel(config, add_pooling_layer=False).to(dtype)
+    if adapter:
+        backbone = with_lora(backbone, rank=2)
+        for name, each in backbone.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(each, std=0.2)
+    return MetaEmbed(backbone, tokenizer(), R, T, **more)
 
 
 def text(rng: np.random.Generator, most: int = 8) -> str:
