@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import nesting, plans, report, storage
 from benchmarks.cases import CASES
 from benchmarks.culprits import Death, without_culprits
+from benchmarks.encoder import main as encoder
 from benchmarks.engines import race as engines
 from benchmarks.measures import publish
 from benchmarks.roofs import Roofs, roof_row
@@ -36,6 +37,8 @@ def main() -> int:
         return nesting.main(sys.argv[2:], lambda record: _results(record, "-nest"), ROOT)
     if sys.argv[1:2] == ["engines"]:
         return engines.main(sys.argv[2:], lambda record: _results(record, "-engines"), ROOT)
+    if sys.argv[1:2] == ["encoder"]:
+        return encoder.main(sys.argv[2:], lambda record: _results(record, "-encoder"), ROOT)
     options = _options()
     chosen = options.cases or list(CASES)
     roofs = Roofs({CASES[name].threads for name in chosen} | {1})
@@ -104,7 +107,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Race metaindex against other libraries on this machine.",
-        epilog="python -m benchmarks storage, plans, nest and engines measure other things; see their --help.",
+        epilog="python -m benchmarks storage, plans, nest, engines and encoder do other things; see their --help.",
     )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="contestants whose name contains it")

@@ -74,7 +74,8 @@ def derive(
         for chunk, each in zip(every, vectors):
             again = _encoded(model, chunk, bf16)
             share = bare(chunk, again)
-            ((again * each.grad).sum() + coverage * share).backward()
+            through: Any = (again * each.grad).sum()  # type: ignore[operator]  # the backward pass of the loss put it there
+            (through + coverage * share).backward()
             shares.append(share.detach())
     else:
         shares = [bare(chunk, each) for chunk, each in zip(every, vectors)]

@@ -18,7 +18,7 @@ SOFTNESS = 0.05  # cosines within about so much of the best share its gradient, 
 def uncovered(vectors: torch.Tensor, content: torch.Tensor, present: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     """The loss of each input [B], the mean over prefixes of ``sizes`` vectors; with gradients for ``vectors``.
 
-    ``vectors`` [B, n, d] and ``content`` [B, L, d] are L2-normalised; ``present``, bool [B, L], has a token of each row at least.
+    ``vectors`` [B, n, d] and ``content`` [B, L, d] are L2-normalised; ``present``, bool [B, L], has a token in each row.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         similarities = content.float() @ vectors.float().transpose(1, 2)

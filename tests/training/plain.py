@@ -12,7 +12,9 @@ def score(query: torch.Tensor, document: torch.Tensor, r_q: int, r_c: int) -> to
     return sum((torch.stack([query[i] @ document[j] for j in range(r_c)]).max() for i in range(r_q)), torch.zeros(()).double())
 
 
-def losses(queries: Any, documents: Any, negatives: Any, groups: Any, temperature: float | Sequence[float]) -> list[torch.Tensor]:
+def losses(
+    queries: Any, documents: Any, negatives: Any, groups: Any, temperature: float | Sequence[float]
+) -> list[torch.Tensor]:
     """Of each group. ``negatives``: for each query a list of documents; float64 holds exp of logits up to 709."""
     found = []
     temperatures = [temperature] * len(groups) if isinstance(temperature, float) else temperature

