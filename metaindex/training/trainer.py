@@ -202,8 +202,8 @@ class _Run:
             return
         self.output.mkdir(parents=True, exist_ok=True)
         log = self.output / _LOG
-        lines = log.read_text(encoding="utf-8").split("\n")[:-1] if done and log.exists() else []  # the last one may be torn
-        self.log = [line for line in map(json.loads, lines) if line["step"] <= done]
+        lines = log.read_bytes().split(b"\n") if done and log.exists() else []
+        self.log = [line for line in map(_logged, lines) if line is not None and line["step"] <= done]
         log.write_text("".join(f"{json.dumps(line)}\n" for line in self.log), encoding="utf-8")
         if self.log:
             self.started -= self.log[-1]["seconds"]
@@ -214,6 +214,15 @@ class _Run:
         if self.output is not None and processes.rank() == 0:
             with open(self.output / _LOG, "a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(line)}\n")
+
+
+def _logged(line: bytes) -> dict[str, Any] | None:
+    """A line of the log; ``None`` of one that is empty, or that was torn by what interrupted the run."""
+    try:
+        found: Any = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"step", "seconds"} <= found.keys() else None
 
 
 def _optimizer(model: MetaEmbed, weights: dict[str, torch.nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
