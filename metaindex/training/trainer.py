@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from metaindex.encoders import identity
 from metaindex.encoders.metaembed import MetaEmbed
 from metaindex.errors import NonFiniteError
 from metaindex.training import checkpoints, processes
@@ -191,6 +192,9 @@ class _Run:
             name: [getattr(config, key, None) for key in ("r", "lora_alpha", "lora_dropout")]
             for name, config in adapters.items()
         }
+        # Those that are trained are in the checkpoint themselves.
+        frozen = {name: each for name, each in self.model.named_parameters() if not each.requires_grad}
+        about["frozen weights"] = identity.of_tensors("weights", frozen, {})
         return options | about | {"processes": processes.processes(), "steps": self.steps, "examples": digest.hexdigest()}
 
     def _names(self) -> list[str]:

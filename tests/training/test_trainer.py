@@ -13,34 +13,12 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 import torch
 
 from metaindex.encoders import MetaEmbed
-from metaindex.errors import NonFiniteError, ShapeError, UnsupportedFormatError
+from metaindex.errors import NonFiniteError, ShapeError
 from metaindex.training import MMRLoss, TrainingOptions, evaluate, train, with_lora
-from metaindex.training import trainer as module
 from metaindex.training.order import batches
 from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
+from tests.training.runs import EXAMPLES, HELD_OUT, LOSS, OPTIONS, assert_equal, trained, without_times
 from tests.training.tiny import R, T, examples, model, weights
-
-EXAMPLES, HELD_OUT = examples(17, hard=1), examples(6, hard=1, seed=1)
-OPTIONS = TrainingOptions(
-    epochs=2, batch_size=4, chunk_size=3, learning_rate=1e-2, meta_learning_rate=1e-2, log_every=1, evaluate_every=3
-)
-LOSS = MMRLoss(((1, 1), (R, T)))
-
-
-def without_times(log):
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in log]
-
-
-def trained(made=None, options=OPTIONS, **more):
-    made = model(dropout=0.1) if made is None else made
-    log = train(made, EXAMPLES, options, loss=LOSS, **more)
-    return weights(made), log
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def test_the_log(tmp_path):
@@ -139,62 +117,6 @@ def test_the_callers_random_numbers_and_mode_stay():
     trained(made)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not made.training
-
-
-@pytest.mark.parametrize("stop", [2, 4, 6, 8])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(stop, tmp_path, monkeypatch):
-    options = replace(OPTIONS, save_every=3)
-    expected, log = trained(options=options, evaluation=HELD_OUT, output=tmp_path / "whole")
-    step = module._Run._step
-
-    def interrupted(self, number, batch):
-        step(self, number, batch)
-        if number == stop:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(module._Run, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        trained(options=options, evaluation=HELD_OUT, output=tmp_path / "run", resume=True)
-    monkeypatch.setattr(module._Run, "_step", step)
-    kept = [path.name for path in (tmp_path / "run").glob("checkpoint-*")]
-    assert kept == {2: [], 4: ["checkpoint-000003"], 6: ["checkpoint-000006"], 8: ["checkpoint-000008"]}[stop]
-    found, log_again = trained(
-        model(dropout=0.1, seed=1 if stop > 3 else 0), options, evaluation=HELD_OUT, output=tmp_path / "run", resume=True
-    )
-    assert_equal(found, expected)
-    assert without_times(log_again) == without_times(log)
-    written = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert without_times(map(json.loads, written)) == without_times(log)
-
-
-def test_another_run_is_not_gone_on_with(tmp_path):
-    options = replace(OPTIONS, save_every=8)
-    trained(options=options, output=tmp_path)
-    for change, match in (
-        ({"learning_rate": 0.5}, "learning_rate = 0.01"),
-        ({"seed": 3}, "seed = 0"),
-        ({"epochs": 3}, "epochs = 2"),
-    ):
-        with pytest.raises(ValueError, match=f"resume: expected {match}"):
-            trained(options=replace(options, **change), output=tmp_path, resume=True)
-    with pytest.raises(ValueError, match="resume: expected examples"):
-        train(model(), examples(17, seed=8), options, loss=LOSS, output=tmp_path, resume=True)
-    with pytest.raises(ValueError, match="resume: expected loss"):
-        train(model(), EXAMPLES, options, loss=MMRLoss(((1, 1),)), output=tmp_path, resume=True)
-    frozen = model()
-    frozen.base.encoder.requires_grad_(False)
-    with pytest.raises(ValueError, match="holds other weights"):
-        trained(frozen, options, output=tmp_path, resume=True)
-    trained(options=replace(options, log_every=5, save_every=2), output=tmp_path, resume=True)  # how often one looks may change
-
-
-@pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "optimizer.safetensors"])
-def test_a_damaged_checkpoint(name, tmp_path):
-    options = replace(OPTIONS, epochs=1, save_every=4)
-    trained(options=options, output=tmp_path)
-    (tmp_path / "checkpoint-000004" / name).write_bytes(b"{")
-    with pytest.raises(UnsupportedFormatError, match=r"checkpoint-000004: can't be read.*remove it to start anew"):
-        trained(options=options, output=tmp_path, resume=True)
 
 
 def test_an_epoch_has_every_example_once():
