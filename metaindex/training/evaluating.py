@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 
+from metaindex.checks import integer
 from metaindex.encoders.metaembed import MetaEmbed
 from metaindex.evaluation import ndcg_at_k
 from metaindex.index import MetaIndex
@@ -31,7 +32,13 @@ def evaluate(
     All documents of the examples, hard negatives among them, are searched for every query; equal texts and images are one
     document, and one query with several right ones. Losses are of batches of ``batch_size`` examples in their order, as in
     training; fewer than that at the end are left out where there is a whole batch. Inputs are encoded ``chunk_size`` at a time.
+
+    Raises:
+        ValueError: no example, or sizes below 1.
     """
+    if not examples:
+        raise ValueError("examples: expected at least one, got none")
+    integer("batch_size", batch_size)
     queries = {identifier(each.query): each.query for each in examples}
     documents = {identifier(each): each for each in documents_of(examples)}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):

@@ -55,8 +55,8 @@ def train(
 
     Raises:
         ValueError: fewer examples than a batch, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint
-            of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss is not
-            finite.
+            of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss or its
+            gradient is not finite.
     """
     options = TrainingOptions() if options is None else options
     loss = MMRLoss(groups_of(model.query_tokens, model.doc_tokens)) if loss is None else loss
@@ -131,6 +131,8 @@ class _Run:
         processes.average_gradients(self.weights.values())
         longest = float("inf") if options.max_gradient_norm is None else options.max_gradient_norm
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), longest)
+        if not torch.isfinite(norm):  # one step with it, and every weight is NaN
+            raise NonFiniteError(f"gradient: its norm is {norm:g} at step {step}; lower the learning rates, or raise warmup")
         rates = self.scheduler.get_last_lr()
         self.optimizer.step()
         self.scheduler.step()

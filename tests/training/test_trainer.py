@@ -205,6 +205,19 @@ def test_bad_runs(tmp_path):
         made.table.meta_tokens.fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="at step 1; lower the learning rates"):
         trained(made)
+    with pytest.raises(ValueError, match="examples: expected at least one"):
+        evaluate(model(), [], LOSS)
+    with pytest.raises(ValueError, match="batch_size: expected at least 1"):
+        evaluate(model(), EXAMPLES, LOSS, batch_size=0)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
+    made = model()
+    before = weights(made)
+    made.table.meta_tokens.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(NonFiniteError, match=r"gradient: its norm is .* at step 1; lower the learning rates"):
+        trained(made, replace(OPTIONS, warmup=0.0))
+    assert_equal(weights(made), before)
 
 
 @pytest.mark.parametrize(
