@@ -81,6 +81,22 @@ def test_adapters_need_layers():
     table = torch.nn.Embedding(2, 2)
     with pytest.raises(ValueError, match="found none in Embedding"):
         with_lora(SimpleNamespace(base_model=table))
+    with pytest.raises(ValueError, match="backbone: it has an adapter already"):
+        with_lora(with_lora(tiny("bert").backbone, rank=2))
+    with pytest.raises(ValueError, match="backbone: it has Meta Tokens already"):
+        with_lora(model().backbone)
+
+
+def test_training_goes_on_with_an_adapter_that_was_loaded(tmp_path):
+    made = tiny("bert")
+    made.backbone.save_pretrained(tmp_path / "backbone")
+    MetaEmbed(with_lora(made.backbone, rank=2), made.processor, R, T).save(tmp_path / "model")
+    loaded = MetaEmbed.load(tmp_path / "model", backbone=tmp_path / "backbone")
+    before = weights(loaded)
+    after, _ = trained(loaded)
+    changed = {name for name, values in after.items() if (values != before[name]).any()}
+    assert any("lora_A" in name for name in changed)
+    assert all("lora_" in name or "meta_tokens" in name for name in changed)
 
 
 def test_the_same_seed_is_the_same_model():
