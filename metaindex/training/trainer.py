@@ -21,7 +21,7 @@ from metaindex.errors import NonFiniteError
 from metaindex.training import checkpoints, processes
 from metaindex.training.chunks import derive
 from metaindex.training.evaluating import evaluate
-from metaindex.training.examples import Example, identifier
+from metaindex.training.examples import Example, identifier, without_right_negatives
 from metaindex.training.loss import MMRLoss, groups_of
 from metaindex.training.options import TrainingOptions
 from metaindex.training.order import batches
@@ -77,7 +77,7 @@ class _Run:
         evaluation: Sequence[Example],
         output: Path | None,
     ) -> None:
-        self.model, self.examples, self.options, self.loss = model, examples, options, loss
+        self.model, self.examples, self.options, self.loss = model, without_right_negatives(examples), options, loss
         self.evaluation, self.output = evaluation, output
         self.size = options.batch_size * processes.processes()
         if len(examples) < self.size:
