@@ -11,7 +11,7 @@ from metaindex.encoders.metaembed import MetaEmbed
 from metaindex.evaluation import ndcg_at_k
 from metaindex.index import MetaIndex
 from metaindex.training.chunks import arguments, documents_of
-from metaindex.training.examples import Example, identifier
+from metaindex.training.examples import Example, identifier, without_right_negatives
 from metaindex.training.loss import MMRLoss
 from metaindex.types import Budget
 
@@ -39,6 +39,7 @@ def evaluate(
     if not examples:
         raise ValueError("examples: expected at least one, got none")
     integer("batch_size", batch_size)
+    examples = without_right_negatives(examples)
     queries = {identifier(each.query): each.query for each in examples}
     documents = {identifier(each): each for each in documents_of(examples)}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):

@@ -14,7 +14,7 @@ import torch
 
 from metaindex.encoders import MetaEmbed
 from metaindex.errors import NonFiniteError, ShapeError
-from metaindex.training import MMRLoss, TrainingOptions, evaluate, train, with_lora
+from metaindex.training import Example, MMRLoss, TrainingOptions, evaluate, train, with_lora
 from metaindex.training.order import batches
 from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
 from tests.training.runs import EXAMPLES, HELD_OUT, LOSS, OPTIONS, assert_equal, trained, without_times
@@ -203,6 +203,12 @@ def test_evaluation_by_hand():
         asked_vectors, right, negatives[:, : present.sum(dim=1).max()], present=present[:, : present.sum(dim=1).max()]
     )
     np.testing.assert_allclose([each["loss"] for each in found.values()], losses, rtol=1e-4)
+
+
+def test_what_is_right_in_another_line_costs_nothing():
+    lines = [Example.of("w1", "w2", ["w3"]), Example.of("w1", "w3", ["w2"])]
+    for found in evaluate(model(), lines, LOSS).values():
+        assert found == {"ndcg@10": 1.0, "loss": 0.0}
 
 
 def test_bad_runs(tmp_path):
