@@ -247,8 +247,10 @@ def _stored(item: Content, given: Any, place: int) -> dict[str, Any]:
 
 
 def _hit(hit: Mapping[str, Any], metadata: Mapping[str, Any]) -> Hit:
-    rest = {name: value for name, value in metadata.items() if name not in ("text", "image")}
-    return Hit(hit["id"], hit["score"], metadata.get("text"), metadata.get("image"), rest)
+    # Of an index that was made elsewhere they may be anything.
+    own = {name: metadata[name] for name in ("text", "image") if isinstance(metadata.get(name), str)}
+    rest = {name: value for name, value in metadata.items() if name not in own}
+    return Hit(hit["id"], hit["score"], own.get("text"), own.get("image"), rest)
 
 
 def _asked(query: Content) -> str:

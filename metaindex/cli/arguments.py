@@ -65,7 +65,13 @@ def from_zero(text: str) -> int:
 
 def fraction(text: str) -> float:
     """A number from 0 to 1, both allowed."""
-    return 0.0 if text.strip() in ("0", "0.0") else share(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number
 
 
 def share(text: str) -> float:
@@ -106,6 +112,8 @@ def budgets(text: str) -> list[tuple[int, int]]:
         if isinstance(pair, int):
             raise ArgumentTypeError(f"expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got {part!r}")
         pairs.append(pair)
+    if not pairs:
+        raise ArgumentTypeError(f"expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got {text!r}")
     return pairs
 
 

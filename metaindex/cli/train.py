@@ -100,6 +100,7 @@ def _add_run(group: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    _refuse_what_does_not_fit(options)
     output = Path(options.output)
     _check_output(output, options.resume)
     examples = read_examples(options.data)
@@ -143,6 +144,8 @@ def _model(options: argparse.Namespace, device: Any) -> Any:
     from metaindex.training import with_lora
 
     name = str(Path(options.backbone).resolve()) if os.path.isdir(options.backbone) else options.backbone
+    if name.startswith((".", os.sep)) and not os.path.exists(name):
+        raise FileNotFoundError(f"{name}: there is no folder")  # transformers would call it a bad name on its hub
     attention = options.attention
     if attention is None and options.bf16 and torch.device(device).type == "cpu":
         attention = "eager"  # the other one's backward pass in bfloat16 is slow on CPUs
@@ -167,6 +170,16 @@ def _model(options: argparse.Namespace, device: Any) -> Any:
     return model.to(device)
 
 
+def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
+    """What would be known only after the training, or once there is a folder that a second try finds taken."""
+    if options.merge and not options.lora_rank:
+        options.refuse("--merge: there is no adapter to add to the backbone; leave out --merge or --lora-rank 0")
+    for r_q, r_c in options.groups or ():
+        if r_q > options.query_tokens or r_c > options.doc_tokens:
+            most = f"{options.query_tokens},{options.doc_tokens}"
+            options.refuse(f"--groups: expected at most --query-tokens,--doc-tokens, which is {most}, got {r_q},{r_c}")
+
+
 def _check_output(output: Path, resume: bool) -> None:
     if (output / "model").exists():
         raise FileExistsError(f"{output}: a trained model stands there already; choose another --output or remove it")
@@ -175,13 +188,17 @@ def _check_output(output: Path, resume: bool) -> None:
 
 
 def _print(log: list[dict[str, Any]], saved: Path, as_json: bool) -> None:
-    last = next(line for line in reversed(log) if "loss" in line)
+    # A run that was done already has no line where its log was lost.
+    last = next((line for line in reversed(log) if "loss" in line), None)
     found = next((line["evaluation"] for line in reversed(log) if "evaluation" in line), None)
     if as_json:
-        summary = {"model": os.fspath(saved), "step": last["step"], "loss": last["loss"], "seconds": log[-1]["seconds"]}
+        summary: dict[str, Any] = {"model": os.fspath(saved)}
+        if last is not None:
+            summary |= {"step": last["step"], "loss": last["loss"], "seconds": log[-1]["seconds"]}
         print(json_text(summary | ({} if found is None else {"evaluation": found})))
         return
-    print(f"{last['step']:,} steps in {log[-1]['seconds']:,.1f} s, loss {last['loss']:.4f} at the last")
+    if last is not None:
+        print(f"{last['step']:,} steps in {log[-1]['seconds']:,.1f} s, loss {last['loss']:.4f} at the last")
     if found is not None:
         print("budget      nDCG@10    loss")
         for group, values in found.items():

@@ -161,8 +161,9 @@ def _token_vectors(model: Any, method: str) -> Encode:
     encode = getattr(model, method, model.encode)  # from before there were prompts for either side
 
     def encoded(inputs: list[Content]) -> list[NDArray[np.float32]]:
-        found = encode(_native(inputs), output_value="token_embeddings", show_progress_bar=False)
-        return [unit(_array(vectors)) for vectors in found]
+        # Asked for "token_embeddings" alone it leaves out padding at the end only, and some tokenizers pad at the beginning.
+        found = encode(_native(inputs), output_value=None, show_progress_bar=False)
+        return [unit(_array(each["token_embeddings"][each["attention_mask"].bool()])) for each in found]
 
     return encoded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _SAMPLE = 4096  # numbers of one tensor; a model of billions takes well under a second
@@ -12,7 +13,12 @@ _DIGITS = 32
 
 
 def of_module(name: str, module: Any, settings: dict[str, Any]) -> str:
-    """Of a torch module: a hash over the names and shapes of its tensors, evenly spaced numbers of each, and ``settings``.
+    """Of a torch module with ``settings``, by all of its tensors; see ``of_tensors``."""
+    return of_tensors(name, module.state_dict(), settings)
+
+
+def of_tensors(name: str, tensors: Mapping[str, Any], settings: dict[str, Any]) -> str:
+    """A hash over the names and shapes of torch tensors, evenly spaced numbers of each, and ``settings``.
 
     Numbers are rounded to bfloat16 first, so that a model has one fingerprint in float32 and in bfloat16. In float16 it may
     have another. Poolers are left out: they have no part in vectors of tokens, and checkpoints without one get one at random.
@@ -21,7 +27,7 @@ def of_module(name: str, module: Any, settings: dict[str, Any]) -> str:
 
     digest = hashlib.sha256(_text(settings))
     with torch.no_grad():
-        for key, tensor in sorted(module.state_dict().items()):
+        for key, tensor in sorted(tensors.items()):
             if not isinstance(tensor, torch.Tensor) or "pooler" in key.split("."):
                 continue
             digest.update(f"{key}{tuple(tensor.shape)}".encode())

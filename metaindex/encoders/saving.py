@@ -135,7 +135,8 @@ def _with_adapter(folder: Path, record: dict[str, str], backbone: Any) -> Any:
                 f"backbone: {folder} holds an adapter and does not tell where its backbone was; give the model or its path"
             )
         backbone = named_class(folder / _SETTINGS, record["class"]).from_pretrained(where, use_safetensors=True)
-    return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER))
+    # As the whole of a backbone and the Meta Tokens do, it has gradients, so that training goes on with it.
+    return peft.PeftModel.from_pretrained(backbone, str(folder / _ADAPTER), is_trainable=True)
 
 
 def named_class(file: str | os.PathLike[str], name: str) -> Any:

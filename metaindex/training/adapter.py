@@ -8,6 +8,7 @@ from torch import nn
 
 from metaindex.checks import integer
 from metaindex.encoders.loading import no_deprecations_of_peft
+from metaindex.encoders.meta_tokens import InputTable
 
 
 def with_lora(backbone: Any, rank: int = 32, alpha: int = 32, dropout: float = 0.0) -> Any:
@@ -17,11 +18,17 @@ def with_lora(backbone: Any, rank: int = 32, alpha: int = 32, dropout: float = 0
     images, poolers and heads have none.
 
     Raises:
-        ValueError: there is no such layer, or ``rank`` is below 1.
+        ValueError: there is no such layer, ``rank`` is below 1, or the backbone has an adapter or Meta Tokens already.
     """
     import peft
 
+    if hasattr(backbone, "peft_config"):
+        raise ValueError("backbone: it has an adapter already; train that one, or merge it first, with merge_and_unload()")
     base = backbone.base_model
+    if any(isinstance(module, InputTable) for module in base.modules()):
+        raise ValueError(
+            "backbone: it has Meta Tokens already, which this would freeze; first comes the adapter, then MetaEmbed"
+        )
     targets = [name for name, module in base.named_modules() if _is_linear(module) and _in_text_layer(name)]
     if not targets:
         raise ValueError(f"backbone: expected linear layers to adapt, found none in {type(base).__name__}")

@@ -12,6 +12,8 @@ Order and dropout follow from the seed and the step, so no state of a random gen
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,14 @@ from safetensors.torch import load_file, save_file
 
 from metaindex.errors import UnsupportedFormatError
 
-_NAME = "checkpoint-{:06d}"
+_NAME, _NAMED = "checkpoint-{:06d}", re.compile("checkpoint-([0-9]{6,})")
 _STATE, _WEIGHTS, _OPTIMIZER = "state.json", "weights.safetensors", "optimizer.safetensors"
 
 
 def save(
     folder: Path, step: int, weights: dict[str, torch.nn.Parameter], optimizer: Any, scheduler: Any, told: dict[str, Any]
 ) -> None:
-    """Write the checkpoint of ``step`` below ``folder`` and then remove those before it."""
+    """Write the checkpoint of ``step`` below ``folder`` and, once it would survive a loss of power, remove those before it."""
     staging = folder / ".checkpoint.staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -42,13 +44,16 @@ def save(
     save_file(kept, staging / _OPTIMIZER)
     state = {"step": step, "scheduler": scheduler.state_dict(), "told": told}
     (staging / _STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    for path in (*staging.iterdir(), staging):
+        _sync(path)
     before = _found(folder)
     final = folder / _NAME.format(step)
     shutil.rmtree(final, ignore_errors=True)
     staging.rename(final)
-    for each in before:
-        if each != final:
-            shutil.rmtree(each)
+    _sync(folder)
+    for path in before:
+        if path != final:
+            shutil.rmtree(path)
 
 
 def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, scheduler: Any, told: dict[str, Any]) -> int:
@@ -63,15 +68,16 @@ def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, s
     last = found[-1]
     try:
         state = json.loads((last / _STATE).read_text(encoding="utf-8"))
-        step, before = int(state["step"]), state["told"]
+        step, before, schedule = int(state["step"]), dict(state["told"]), dict(state["scheduler"])
         values, kept = load_file(last / _WEIGHTS), load_file(last / _OPTIMIZER)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UnsupportedFormatError(f"{last}: can't be read as a checkpoint ({error}); remove it to start anew") from None
     now = json.loads(json.dumps(told))
-    if wrong := [name for name in now if before.get(name) != now[name]]:
+    # An earlier version was told less.
+    if wrong := [name for name in now if name in before and before[name] != now[name]]:
         name = wrong[0]
         raise ValueError(
-            f"resume: expected {name} = {before.get(name)!r}, with which {last} was made, got {now[name]!r}; "
+            f"resume: expected {name} = {before[name]!r}, with which {last} was made, got {now[name]!r}; "
             f"give the same, or train anew elsewhere"
         )
     if {name: each.shape for name, each in values.items()} != {name: each.shape for name, each in weights.items()}:
@@ -86,11 +92,22 @@ def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, s
         each = weights[name]
         # AdamW counts its steps on the CPU.
         optimizer.state[each][what] = value if what == "step" else value.to(each.device)
-    scheduler.load_state_dict(state["scheduler"])
+    scheduler.load_state_dict(schedule)
     for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr()):
         group["lr"] = rate
     return step
 
 
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _found(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"))
+    """The checkpoints below ``folder``, by their steps. What others call alike is not to be read, still less to be removed."""
+    named = ((_NAMED.fullmatch(each.name), each) for each in folder.glob("checkpoint-*") if (each / _STATE).is_file())
+    steps = {int(match[1]): each for match, each in named if match}
+    return [steps[step] for step in sorted(steps)]

@@ -6,11 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 
+from metaindex.checks import integer
 from metaindex.encoders.metaembed import MetaEmbed
 from metaindex.evaluation import ndcg_at_k
 from metaindex.index import MetaIndex
 from metaindex.training.chunks import arguments, documents_of
-from metaindex.training.examples import Example, identifier
+from metaindex.training.examples import Example, identifier, without_right_negatives
 from metaindex.training.loss import MMRLoss
 from metaindex.types import Budget
 
@@ -31,7 +32,14 @@ def evaluate(
     All documents of the examples, hard negatives among them, are searched for every query; equal texts and images are one
     document, and one query with several right ones. Losses are of batches of ``batch_size`` examples in their order, as in
     training; fewer than that at the end are left out where there is a whole batch. Inputs are encoded ``chunk_size`` at a time.
+
+    Raises:
+        ValueError: no example, or sizes below 1.
     """
+    if not examples:
+        raise ValueError("examples: expected at least one, got none")
+    integer("batch_size", batch_size)
+    examples = without_right_negatives(examples)
     queries = {identifier(each.query): each.query for each in examples}
     documents = {identifier(each): each for each in documents_of(examples)}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,10 +57,29 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
     return found
 
 
+def without_right_negatives(examples: Sequence[Example]) -> list[Example]:
+    """The examples but for hard negatives that are right documents of the same query, there or in another line: negatives are
+    often looked for with the one right document of a line in mind."""
+    found = list(examples)
+    lines = defaultdict[int, list[int]](list)
+    for place, each in enumerate(found):
+        lines[identifier(each.query)].append(place)
+    for places in lines.values():
+        if any(found[place].negatives for place in places):
+            right = {identifier(found[place].positive) for place in places}
+            for place in places:
+                kept = tuple(each for each in found[place].negatives if identifier(each) not in right)
+                found[place] = found[place]._replace(negatives=kept)
+    return found
+
+
 def identifier(of: Content) -> int:
-    """A number of 63 bits, the same for the same text and image in every process."""
-    image = id(of.image) if of.image is not None and not isinstance(of.image, Path) else of.image
-    digest = hashlib.sha256(repr((of.text, str(image))).encode("utf-8", "surrogatepass"))
+    """A number of 63 bits, the same for the same text and image in every process. An image in memory is told by its pixels."""
+    in_memory = of.image is not None and not isinstance(of.image, Path)
+    digest = hashlib.sha256(repr((of.text, "" if in_memory else str(of.image))).encode("utf-8", "surrogatepass"))
+    if in_memory:
+        image = of.opened()
+        digest.update(repr(image.size).encode() + image.tobytes())
     return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
+from metaindex.encoders import identity
 from metaindex.encoders.metaembed import MetaEmbed
 from metaindex.errors import NonFiniteError
 from metaindex.training import checkpoints, processes
 from metaindex.training.chunks import derive
 from metaindex.training.evaluating import evaluate
-from metaindex.training.examples import Example, identifier
+from metaindex.training.examples import Example, identifier, without_right_negatives
 from metaindex.training.loss import MMRLoss, groups_of
 from metaindex.training.options import TrainingOptions
 from metaindex.training.order import batches
@@ -55,8 +56,8 @@ def train(
 
     Raises:
         ValueError: fewer examples than a batch, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint
-            of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss is not
-            finite.
+            of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss or its
+            gradient is not finite.
     """
     options = TrainingOptions() if options is None else options
     loss = MMRLoss(groups_of(model.query_tokens, model.doc_tokens)) if loss is None else loss
@@ -77,7 +78,7 @@ class _Run:
         evaluation: Sequence[Example],
         output: Path | None,
     ) -> None:
-        self.model, self.examples, self.options, self.loss = model, examples, options, loss
+        self.model, self.examples, self.options, self.loss = model, without_right_negatives(examples), options, loss
         self.evaluation, self.output = evaluation, output
         self.size = options.batch_size * processes.processes()
         if len(examples) < self.size:
@@ -134,6 +135,8 @@ class _Run:
         processes.average_gradients(self.weights.values())
         longest = float("inf") if options.max_gradient_norm is None else options.max_gradient_norm
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), longest)
+        if not torch.isfinite(norm):  # one step with it, and every weight is NaN
+            raise NonFiniteError(f"gradient: its norm is {norm:g} at step {step}; lower the learning rates, or raise warmup")
         rates = self.scheduler.get_last_lr()
         self.optimizer.step()
         self.scheduler.step()
@@ -196,6 +199,9 @@ class _Run:
             name: [getattr(config, key, None) for key in ("r", "lora_alpha", "lora_dropout")]
             for name, config in adapters.items()
         }
+        # Those that are trained are in the checkpoint themselves.
+        frozen = {name: each for name, each in self.model.named_parameters() if not each.requires_grad}
+        about["frozen weights"] = identity.of_tensors("weights", frozen, {})
         return options | about | {"processes": processes.processes(), "steps": self.steps, "examples": digest.hexdigest()}
 
     def _names(self) -> list[str]:
@@ -207,8 +213,8 @@ class _Run:
             return
         self.output.mkdir(parents=True, exist_ok=True)
         log = self.output / _LOG
-        lines = log.read_text(encoding="utf-8").split("\n")[:-1] if done and log.exists() else []  # the last one may be torn
-        self.log = [line for line in map(json.loads, lines) if line["step"] <= done]
+        lines = log.read_bytes().split(b"\n") if done and log.exists() else []
+        self.log = [line for line in map(_logged, lines) if line is not None and line["step"] <= done]
         log.write_text("".join(f"{json.dumps(line)}\n" for line in self.log), encoding="utf-8")
         if self.log:
             self.started -= self.log[-1]["seconds"]
@@ -219,6 +225,15 @@ class _Run:
         if self.output is not None and processes.rank() == 0:
             with open(self.output / _LOG, "a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(line)}\n")
+
+
+def _logged(line: bytes) -> dict[str, Any] | None:
+    """A line of the log; ``None`` of one that is empty, or that was torn by what interrupted the run."""
+    try:
+        found: Any = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"step", "seconds"} <= found.keys() else None
 
 
 def _optimizer(model: MetaEmbed, weights: dict[str, torch.nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:

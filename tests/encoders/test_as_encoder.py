@@ -14,6 +14,7 @@ from metaindex import as_encoder, nest
 from metaindex.encoders import Encoder, MetaEmbed
 from metaindex.encoders.minilm import MiniLM
 from metaindex.errors import ShapeError
+from tests import tolerances
 from tests.encoders.scores import assert_scores, searched, sums
 from tests.encoders.stand_ins import DIM, Words, vectors_of
 from tests.encoders.tiny import tiny
@@ -55,6 +56,21 @@ def test_sentence_transformer(bert):
     expected = [tokens / np.linalg.norm(tokens, axis=1, keepdims=True) for tokens in expected]
     assert [len(tokens) for tokens in expected] == [4] * 4
     assert_scores(searched(encoder, TEXTS, TEXTS), sums(expected, expected))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_sentence_transformer_without_padding(side, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    made = tiny("llama", side)
+    made.backbone.base_model.save_pretrained(tmp_path)
+    made.processor.save_pretrained(tmp_path)
+    encoder, texts = as_encoder(SentenceTransformer(str(tmp_path), device="cpu")), ["w1 w2 w3 w4 w5", "w6"]
+    for encode in (encoder.encode_query, encoder.encode_document):
+        together = encode(texts)
+        assert [len(vectors) for vectors in together] == [6, 2]
+        for text, vectors in zip(texts, together):
+            np.testing.assert_allclose(vectors, encode([text])[0], rtol=0, atol=tolerances.BATCHED_MODEL)
 
 
 def test_functions_and_modules():

@@ -217,3 +217,12 @@ def test_another_encoder_is_refused_before_it_encodes():
     with pytest.raises(EncoderMismatchError):
         waiting.add(["a text"])
     assert not late.calls
+
+
+def test_metadata_of_elsewhere_may_be_anything():
+    index = MetaIndex(codec="float32")
+    index.add([vectors_of("a"), vectors_of("b")], metadata=[{"text": 5, "n": 1}, {"text": ["b"], "image": {"path": "b.png"}}])
+    hits = Retriever(Words(), index).search("a")
+    assert [(hit.text, hit.image) for hit in hits] == [(None, None)] * 2
+    assert [hit.metadata for hit in hits] == [{"text": 5, "n": 1}, {"text": ["b"], "image": {"path": "b.png"}}]
+    assert repr(hits).splitlines()[1].split() == ["1", "1.0000", "0"]

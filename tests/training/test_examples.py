@@ -9,7 +9,7 @@ import pytest
 
 from metaindex.encoders.inputs import Content
 from metaindex.training import Example, read_examples
-from metaindex.training.examples import identifier
+from metaindex.training.examples import identifier, without_right_negatives
 
 GOOD = '{"query": "q", "positive": "p"}'
 
@@ -82,3 +82,20 @@ def test_identifiers():
     assert len({identifier(each) for each in every}) == len(every)
     assert identifier(Content("a", Path("b"))) == identifier(Content("a", Path("b")))
     assert 0 <= identifier(every[0]) < 2**63
+
+
+def test_images_in_memory_are_told_by_their_pixels():
+    image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+    one, same, other = (image.new("RGB", (4, 6), color) for color in ("red", "red", "blue"))
+    turned = image.new("RGB", (6, 4), "red")
+    told = [identifier(Content(None, each)) for each in (one, same, other, turned)]
+    assert told[0] == told[1]
+    assert len(set(told[1:])) == 3
+    assert identifier(Content("a", one)) == identifier(Content("a", same)) != told[0]
+
+
+def test_what_is_right_in_another_line_is_no_hard_negative():
+    lines = [("q", "a", ["b", "c"]), ("r", "d", ["a", "b"]), ("q", "b", ["a", "b", "d"]), ("s", "e", ["e"]), ("q", "a", [])]
+    found = without_right_negatives([Example.of(*line) for line in lines])
+    assert [[each.text for each in example.negatives] for example in found] == [["c"], ["a", "b"], ["d"], [], []]
+    assert [(each.query.text, each.positive.text) for each in found] == [line[:2] for line in lines]

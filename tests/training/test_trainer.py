@@ -13,34 +13,12 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 import torch
 
 from metaindex.encoders import MetaEmbed
-from metaindex.errors import NonFiniteError, ShapeError, UnsupportedFormatError
-from metaindex.training import MMRLoss, TrainingOptions, evaluate, train, with_lora
-from metaindex.training import trainer as module
+from metaindex.errors import NonFiniteError, ShapeError
+from metaindex.training import Example, MMRLoss, TrainingOptions, evaluate, train, with_lora
 from metaindex.training.order import batches
 from tests.encoders.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, tiny
+from tests.training.runs import EXAMPLES, HELD_OUT, LOSS, OPTIONS, assert_equal, trained, without_times
 from tests.training.tiny import R, T, examples, model, weights
-
-EXAMPLES, HELD_OUT = examples(17, hard=1), examples(6, hard=1, seed=1)
-OPTIONS = TrainingOptions(
-    epochs=2, batch_size=4, chunk_size=3, learning_rate=1e-2, meta_learning_rate=1e-2, log_every=1, evaluate_every=3
-)
-LOSS = MMRLoss(((1, 1), (R, T)))
-
-
-def without_times(log):
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in log]
-
-
-def trained(made=None, options=OPTIONS, **more):
-    made = model(dropout=0.1) if made is None else made
-    log = train(made, EXAMPLES, options, loss=LOSS, **more)
-    return weights(made), log
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def test_the_log(tmp_path):
@@ -103,6 +81,22 @@ def test_adapters_need_layers():
     table = torch.nn.Embedding(2, 2)
     with pytest.raises(ValueError, match="found none in Embedding"):
         with_lora(SimpleNamespace(base_model=table))
+    with pytest.raises(ValueError, match="backbone: it has an adapter already"):
+        with_lora(with_lora(tiny("bert").backbone, rank=2))
+    with pytest.raises(ValueError, match="backbone: it has Meta Tokens already"):
+        with_lora(model().backbone)
+
+
+def test_training_goes_on_with_an_adapter_that_was_loaded(tmp_path):
+    made = tiny("bert")
+    made.backbone.save_pretrained(tmp_path / "backbone")
+    MetaEmbed(with_lora(made.backbone, rank=2), made.processor, R, T).save(tmp_path / "model")
+    loaded = MetaEmbed.load(tmp_path / "model", backbone=tmp_path / "backbone")
+    before = weights(loaded)
+    after, _ = trained(loaded)
+    changed = {name for name, values in after.items() if (values != before[name]).any()}
+    assert any("lora_A" in name for name in changed)
+    assert all("lora_" in name or "meta_tokens" in name for name in changed)
 
 
 def test_the_same_seed_is_the_same_model():
@@ -139,62 +133,6 @@ def test_the_callers_random_numbers_and_mode_stay():
     trained(made)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not made.training
-
-
-@pytest.mark.parametrize("stop", [2, 4, 6, 8])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(stop, tmp_path, monkeypatch):
-    options = replace(OPTIONS, save_every=3)
-    expected, log = trained(options=options, evaluation=HELD_OUT, output=tmp_path / "whole")
-    step = module._Run._step
-
-    def interrupted(self, number, batch):
-        step(self, number, batch)
-        if number == stop:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(module._Run, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        trained(options=options, evaluation=HELD_OUT, output=tmp_path / "run", resume=True)
-    monkeypatch.setattr(module._Run, "_step", step)
-    kept = [path.name for path in (tmp_path / "run").glob("checkpoint-*")]
-    assert kept == {2: [], 4: ["checkpoint-000003"], 6: ["checkpoint-000006"], 8: ["checkpoint-000008"]}[stop]
-    found, log_again = trained(
-        model(dropout=0.1, seed=1 if stop > 3 else 0), options, evaluation=HELD_OUT, output=tmp_path / "run", resume=True
-    )
-    assert_equal(found, expected)
-    assert without_times(log_again) == without_times(log)
-    written = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert without_times(map(json.loads, written)) == without_times(log)
-
-
-def test_another_run_is_not_gone_on_with(tmp_path):
-    options = replace(OPTIONS, save_every=8)
-    trained(options=options, output=tmp_path)
-    for change, match in (
-        ({"learning_rate": 0.5}, "learning_rate = 0.01"),
-        ({"seed": 3}, "seed = 0"),
-        ({"epochs": 3}, "epochs = 2"),
-    ):
-        with pytest.raises(ValueError, match=f"resume: expected {match}"):
-            trained(options=replace(options, **change), output=tmp_path, resume=True)
-    with pytest.raises(ValueError, match="resume: expected examples"):
-        train(model(), examples(17, seed=8), options, loss=LOSS, output=tmp_path, resume=True)
-    with pytest.raises(ValueError, match="resume: expected loss"):
-        train(model(), EXAMPLES, options, loss=MMRLoss(((1, 1),)), output=tmp_path, resume=True)
-    frozen = model()
-    frozen.base.encoder.requires_grad_(False)
-    with pytest.raises(ValueError, match="holds other weights"):
-        trained(frozen, options, output=tmp_path, resume=True)
-    trained(options=replace(options, log_every=5, save_every=2), output=tmp_path, resume=True)  # how often one looks may change
-
-
-@pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "optimizer.safetensors"])
-def test_a_damaged_checkpoint(name, tmp_path):
-    options = replace(OPTIONS, epochs=1, save_every=4)
-    trained(options=options, output=tmp_path)
-    (tmp_path / "checkpoint-000004" / name).write_bytes(b"{")
-    with pytest.raises(UnsupportedFormatError, match=r"checkpoint-000004: can't be read.*remove it to start anew"):
-        trained(options=options, output=tmp_path, resume=True)
 
 
 def test_an_epoch_has_every_example_once():
@@ -267,6 +205,12 @@ def test_evaluation_by_hand():
     np.testing.assert_allclose([each["loss"] for each in found.values()], losses, rtol=1e-4)
 
 
+def test_what_is_right_in_another_line_costs_nothing():
+    lines = [Example.of("w1", "w2", ["w3"]), Example.of("w1", "w3", ["w2"])]
+    for found in evaluate(model(), lines, LOSS).values():
+        assert found == {"ndcg@10": 1.0, "loss": 0.0}
+
+
 def test_bad_runs(tmp_path):
     with pytest.raises(ValueError, match="expected at least 32, a batch of all processes, got 17"):
         train(model(), EXAMPLES)
@@ -283,6 +227,19 @@ def test_bad_runs(tmp_path):
         made.table.meta_tokens.fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="at step 1; lower the learning rates"):
         trained(made)
+    with pytest.raises(ValueError, match="examples: expected at least one"):
+        evaluate(model(), [], LOSS)
+    with pytest.raises(ValueError, match="batch_size: expected at least 1"):
+        evaluate(model(), EXAMPLES, LOSS, batch_size=0)
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
+    made = model()
+    before = weights(made)
+    made.table.meta_tokens.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(NonFiniteError, match=r"gradient: its norm is .* at step 1; lower the learning rates"):
+        trained(made, replace(OPTIONS, warmup=0.0))
+    assert_equal(weights(made), before)
 
 
 @pytest.mark.parametrize(

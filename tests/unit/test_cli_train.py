@@ -119,7 +119,30 @@ def test_errors_take_one_line(asked, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "data.jsonl:1: expected a positive" in error
     assert error.count("\n") == 1
-    for wrong in (["--learning-rate", "0"], ["--groups", "1 2"], ["--schedule", "steps"], ["--warmup", "2"]):
+    for wrong in (
+        ["--learning-rate", "0"],
+        ["--groups", "1 2"],
+        ["--groups", ""],
+        ["--groups", "1,1 2,5"],
+        ["--schedule", "steps"],
+        ["--warmup", "2"],
+        ["--merge", "--lora-rank", "0"],
+    ):
         with pytest.raises(SystemExit, match="2"):
             main([*asked, *wrong])
+    written(tmp_path / "data.jsonl", [{"query": "w1", "positive": "w2"}])
+    assert main([*asked, "--backbone", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere: there is no folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_log_that_was_lost_or_torn_stops_nothing(asked, tmp_path, capsys):
+    more = ["--save-every", "2", "--json", "--warmup", "0.00"]
+    assert main([*asked, *more]) == 0
+    first, log = json.loads(capsys.readouterr().out), tmp_path / "run" / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"\n", b"\n\0\xff\n", 1) + b'{"step": 4')
+    for number, found in enumerate((first, {"model": first["model"]})):
+        (tmp_path / "run" / "model").rename(tmp_path / f"model-{number}")
+        assert main([*asked, *more, "--resume"]) == 0
+        assert {**json.loads(capsys.readouterr().out), "seconds": 0} == {**found, "seconds": 0}
+        log.unlink()
