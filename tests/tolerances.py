@@ -23,6 +23,8 @@ UNIT_LENGTH = 1e-5
 BATCHED_MODEL = 1e-4
 # Unit vectors of a tiny model in bfloat16 against float32: 8 bits of mantissa through two layers of large random weights.
 BFLOAT16_MODEL = 0.15
+# The same of one whose adapter and Meta Tokens went through float16.
+FLOAT16_MODEL = 1e-2
 
 
 def score_tolerance(expected: NDArray) -> dict[str, float]:

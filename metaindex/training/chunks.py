@@ -127,11 +127,11 @@ def _encoded(model: MetaEmbed, chunk: Chunk, bf16: bool) -> torch.Tensor:
 
 
 def _uncovered(model: MetaEmbed, loss: MMRLoss, chunk: Chunk, vectors: torch.Tensor, bf16: bool) -> torch.Tensor:
-    """Summed over the inputs of a chunk, at the prefixes of its side that the groups have."""
-    sizes = sorted({group.r_q if chunk.side == "query" else group.r_c for group in loss.groups})
+    """Summed over the inputs of a chunk, by the vectors that the largest group has."""
+    most = max(group.r_q if chunk.side == "query" else group.r_c for group in loss.groups)
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16), _no_casts(model, bf16):
         content, present = model.content(chunk.batch)
-    return uncovered(vectors, content, present, sizes).sum()
+    return uncovered(vectors[:, :most], content, present).sum()
 
 
 @contextmanager

@@ -26,8 +26,8 @@ class TrainingOptions:
         warmup: the share of the steps in which learning rates rise from 0.
         schedule: how they fall afterwards: "linear", "cosine" or "constant".
         dropout: let the model drop what its configuration says; without it steps are faster.
-        coverage: weight of a further loss, which asks that each token of the content has a vector near to it, at every budget;
-            see ``metaindex.training.coverage``. It keeps the vectors of small backbones from becoming all alike. Needs an
+        coverage: weight of a further loss, which asks that each token of the content has a vector near to it; see
+            ``metaindex.training.coverage``. It keeps the vectors of small backbones from becoming all alike. Needs an
             adapter: what the tokens say comes from the backbone without it.
         bf16: run the model in bfloat16 by autocast; weights and the loss stay float32.
         by_length: put examples of like length into one batch, so that little is computed on padding. The negatives of a batch

@@ -48,11 +48,11 @@ def plain(made, batch, coverage=0.0):
     losses = LOSS.by_group(queries, documents, negatives, present=present, ids=ids)
     bare = torch.zeros(())
     if coverage:
-        every = [(each.query, "query", (1, R)) for each in batch]
-        every += [(text, "document", (1, T)) for each in batch for text in (each.positive, *each.negatives)]
-        for text, side, sizes in every:
+        every = [(each.query, "query") for each in batch]
+        every += [(text, "document") for each in batch for text in (each.positive, *each.negatives)]
+        for text, side in every:
             one = made.batch([text], side)
-            bare = bare + uncovered(made(one, side), *made.content(one), sizes).sum() / len(batch)
+            bare = bare + uncovered(made(one, side), *made.content(one)).sum() / len(batch)
     (LOSS.total(losses) + coverage * bare).backward()
     return np.array([*losses.detach(), bare.detach()]), gradients(made)
 
