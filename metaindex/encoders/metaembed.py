@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -167,7 +168,7 @@ class MetaEmbed(nn.Module):
         inputs |= {name: values[:, : int(lengths.max())] for name, values in inputs.items() if name in PER_TOKEN}
         present = torch.arange(inputs["input_ids"].shape[1], device=self.device) < lengths[:, None]
         inputs["attention_mask"] = inputs["attention_mask"] * present
-        with torch.no_grad(), self.backbone.disable_adapter():
+        with torch.no_grad(), self.backbone.disable_adapter(), self._evaluating():
             states = self.base(**inputs, use_cache=False).last_hidden_state
             if self.projection is not None:
                 states = self.projection(states)
@@ -236,19 +237,24 @@ class MetaEmbed(nn.Module):
             for name, values in batch.items()
         }
 
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Nothing is dropped meanwhile."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
     def _encode(self, inputs: Sequence[Any], side: Side, batch_size: int, progress: bool, as_tensor: bool) -> Any:
         checked, size = contents(inputs), integer("batch_size", batch_size)
         count = self.query_tokens if side == "query" else self.doc_tokens
         found = torch.empty(len(checked), count, self.dim, device=self.device if as_tensor else "cpu")
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                for places in _in_batches(checked, size, progress):
-                    vectors = self(self._batch([checked[place] for place in places], side), side)
-                    found[torch.tensor(places, device=found.device)] = vectors.to(found.device)
-        finally:
-            self.train(training)
+        with torch.inference_mode(), self._evaluating():
+            for places in _in_batches(checked, size, progress):
+                vectors = self(self._batch([checked[place] for place in places], side), side)
+                found[torch.tensor(places, device=found.device)] = vectors.to(found.device)
         if as_tensor:
             return found
         array: NDArray[np.float32] = found.numpy()

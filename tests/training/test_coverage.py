@@ -79,6 +79,14 @@ def test_content_is_what_the_backbone_makes_of_it_alone(family):
         np.testing.assert_allclose(found[here], expected, atol=tolerances.BATCHED_MODEL)
 
 
+def test_nothing_is_dropped_of_the_content():
+    made = model(dropout=0.5, adapter=True).train()
+    batch = made.batch(TEXTS, "query")
+    first, again = made.content(batch)[0], made.content(batch)[0]
+    np.testing.assert_array_equal(first, again)
+    assert made.training
+
+
 def test_the_content_of_images():
     made = tiny("paligemma")
     model = MetaEmbed(with_lora(made.backbone, rank=2), made.processor, R, T).eval()
