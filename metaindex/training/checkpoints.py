@@ -12,6 +12,7 @@ Order and dropout follow from the seed and the step, so no state of a random gen
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -30,7 +31,7 @@ _STATE, _WEIGHTS, _OPTIMIZER = "state.json", "weights.safetensors", "optimizer.s
 def save(
     folder: Path, step: int, weights: dict[str, torch.nn.Parameter], optimizer: Any, scheduler: Any, told: dict[str, Any]
 ) -> None:
-    """Write the checkpoint of ``step`` below ``folder`` and then remove those before it."""
+    """Write the checkpoint of ``step`` below ``folder`` and, once it would survive a loss of power, remove those before it."""
     staging = folder / ".checkpoint.staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -43,13 +44,16 @@ def save(
     save_file(kept, staging / _OPTIMIZER)
     state = {"step": step, "scheduler": scheduler.state_dict(), "told": told}
     (staging / _STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    for path in (*staging.iterdir(), staging):
+        _sync(path)
     before = _found(folder)
     final = folder / _NAME.format(step)
     shutil.rmtree(final, ignore_errors=True)
     staging.rename(final)
-    for each in before:
-        if each != final:
-            shutil.rmtree(each)
+    _sync(folder)
+    for path in before:
+        if path != final:
+            shutil.rmtree(path)
 
 
 def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, scheduler: Any, told: dict[str, Any]) -> int:
@@ -92,6 +96,14 @@ def load(folder: Path, weights: dict[str, torch.nn.Parameter], optimizer: Any, s
     for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr()):
         group["lr"] = rate
     return step
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _found(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -124,3 +126,14 @@ def test_the_last_checkpoint_is_that_of_the_last_step(tmp_path):
         (tmp_path / f"checkpoint-{step}" / "state.json").write_text("{")
     with pytest.raises(UnsupportedFormatError, match="checkpoint-1000000: can't be read"):
         trained(options=replace(OPTIONS, save_every=4), output=tmp_path, resume=True)
+
+
+def test_a_checkpoint_is_removed_when_the_next_one_is_on_disk(tmp_path, monkeypatch):
+    done, fsync, rmtree = [], os.fsync, shutil.rmtree
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(os.fstat(number).st_ino) or fsync(number))
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: done.append(path) or rmtree(path, **options))
+    trained(options=replace(OPTIONS, epochs=1, save_every=2), output=tmp_path)
+    kept = tmp_path / "checkpoint-000004"
+    *written, removed = done
+    assert removed == tmp_path / "checkpoint-000002"
+    assert {each.stat().st_ino for each in (tmp_path, kept, *kept.iterdir())} <= set(written)
