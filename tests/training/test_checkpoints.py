@@ -134,5 +134,6 @@ def test_a_checkpoint_is_removed_when_the_next_one_is_on_disk(tmp_path, monkeypa
     monkeypatch.setattr(shutil, "rmtree", lambda path, **options: done.append(path) or rmtree(path, **options))
     trained(options=replace(OPTIONS, epochs=1, save_every=2), output=tmp_path)
     kept = tmp_path / "checkpoint-000004"
-    written = done[: done.index(tmp_path / "checkpoint-000002")]
+    *written, removed = done
+    assert removed == tmp_path / "checkpoint-000002"
     assert {each.stat().st_ino for each in (tmp_path, kept, *kept.iterdir())} <= set(written)
