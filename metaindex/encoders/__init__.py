@@ -1,7 +1,7 @@
 """Encoders: from texts and images to vectors. Each gives ``encode_query(inputs)`` and ``encode_document(inputs)``.
 
-``MetaEmbed`` puts Meta Tokens on a transformer, ``docstring_encoder`` is a small one that was trained, ``as_encoder`` plugs in what
-other libraries made, and ``minilm.MiniLM`` gives the token vectors of a model that was not trained for budgets.
+``MetaEmbed`` puts Meta Tokens on a transformer, ``docstring_encoder`` is a small one that was trained, ``as_encoder`` plugs in
+what other libraries made, and ``minilm.MiniLM`` gives the token vectors of a model that was not trained for budgets.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ needs_model = pytest.mark.skipif(
 
 
 class WordVectors:
-    """Stands in for both models: a text is the mean of random vectors of its words, and each of its vectors strays from that."""
+    """Stands in for both models: the vectors of a text all lie near the mean of random vectors of its words."""
 
     def encode_document(self, texts):
         return self._vectors(texts, 64)
