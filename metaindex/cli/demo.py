@@ -22,7 +22,7 @@ from metaindex.cli.demo_sweep import BUDGETS, Corpus, Row, build, sweep
 from metaindex.cli.output import json_text
 from metaindex.cli.progress import Progress
 from metaindex.codecs import CODECS
-from metaindex.encoders import docstring_encoder
+from metaindex.encoders import Encoder, docstring_encoder
 from metaindex.encoders.minilm import MiniLM
 from metaindex.index import MetaIndex
 from metaindex.planning.size import human
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _encode(encoder: Any, baseline: MiniLM, entries: Sequence[Entry], queries: int) -> Corpus:
+def _encode(encoder: Encoder, baseline: MiniLM, entries: Sequence[Entry], queries: int) -> Corpus:
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(entries))[:queries]).astype(np.int64)
     bodies, summaries = [entry.body for entry in entries], [entries[place].summary for place in chosen]
     return Corpus(

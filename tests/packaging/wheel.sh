@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds sdist and wheel from what git tracks, installs the wheel into a bare environment with numpy and safetensors only, and
-# runs the main job there from another folder; the encoder that comes with it must have arrived whole. Usage: wheel.sh PYTHON-THAT-HAS-BUILD
+# runs the main job there from another folder. The encoder that comes with it must have arrived whole.
+# Usage: wheel.sh PYTHON-THAT-HAS-BUILD
 set -eu
 python=$1
 root=$(git rev-parse --show-toplevel)

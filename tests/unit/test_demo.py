@@ -52,12 +52,12 @@ def stand_in(monkeypatch):
 @needs_matplotlib
 def test_json(stand_in, tmp_path, capsys):
     plot = tmp_path / "plot.png"
-    arguments = ["demo", "--documents", "80", "--queries", "20", "--plot", str(plot), "--json", "--questions", "wrap text"]
+    arguments = ["demo", "--documents", "80", "--queries", "60", "--plot", str(plot), "--json", "--questions", "wrap text"]
     assert main(arguments) == 0
     printed = capsys.readouterr()
     report = json.loads(printed.out)
     assert printed.err == ""
-    assert (report["documents"], report["queries"]) == (80, 20)
+    assert (report["documents"], report["queries"]) == (80, 60)
     assert [answer["question"] for answer in report["questions"]] == ["wrap text"]
     assert len(report["questions"][0]["hits"]) == 3
     rows = {(row["search"], row["codec"]): row for row in report["rows"]}
