@@ -55,17 +55,18 @@ def measure(bench: Bench, models: Sequence[Path]) -> None:
 
 def _backbone(bench: Bench, entries: Sequence[Entry]) -> NDArray[np.float64]:
     model = MiniLM()
-    documents = model.document_vectors([entry.body for entry in entries])
-    queries = model.query_vectors([entry.summary for entry in entries])
-    single = _ndcg(list(queries.single[:, None]), list(documents.single[:, None]), None)[None]
+    bodies, summaries = [entry.body for entry in entries], [entry.summary for entry in entries]
+    asked, searched = model.sentence_embeddings(summaries), model.sentence_embeddings(bodies)
+    single = _ndcg(list(asked[:, None]), list(searched[:, None]), None)[None]
     _row(bench, "backbone", "its single vector", single)
+    documents, queries = model.encode_document(bodies), model.encode_query(summaries)
     for order in ("clusters", "facility"):
-        nested = nest(documents.tokens, BUDGETS[-1][1], order=order)
+        nested = nest(documents, BUDGETS[-1][1], order=order)
         _row(
             bench,
             "backbone",
             f"its token vectors, {BUDGETS[-1][1]} of a document by {order}",
-            _ndcg(queries.tokens, nested, None)[None],
+            _ndcg(queries, nested, None)[None],
         )
     return single[0]
 

