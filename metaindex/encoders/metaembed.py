@@ -214,20 +214,28 @@ class MetaEmbed(nn.Module):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, backbone: Any = None, device: Any = None, dtype: torch.dtype | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        backbone: Any = None,
+        merge: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> MetaEmbed:
         """What ``save`` wrote.
 
         Args:
             backbone: for an adapter, the model that it belongs to, or its path; by default the path where it was loaded from.
+            merge: add an adapter to the backbone, which is faster and can't be trained as an adapter any more. The vectors are
+                the same but for rounding; the fingerprint is another one, of other weights.
             device: where to put the model; the CPU by default. dtype: of its weights; as saved by default.
 
         Raises:
-            FileNotFoundError: there is nothing. UnsupportedFormatError: it was not written by ``save``, or by a later version.
+            ValueError: ``merge`` or ``backbone`` without an adapter. FileNotFoundError: there is nothing. UnsupportedFormatError: it was not written by ``save``, or by a later version.
         """
         from metaindex.encoders.saving import load
 
-        return load(cls, path, backbone=backbone, device=device, dtype=dtype)
+        return load(cls, path, backbone=backbone, merge=merge, device=device, dtype=dtype)
 
     def _batch(self, inputs: Sequence[Content], side: Side) -> dict[str, Any]:
         batch = batched(self.processor, inputs, self.prompts[side], self.image_text, self.max_length, self.table.ids)

