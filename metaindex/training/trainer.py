@@ -55,7 +55,7 @@ def train(
         progress: draw a bar on stderr where that is a terminal.
 
     Raises:
-        ValueError: fewer examples than a batch, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint
+        ValueError: fewer examples than a batch or than neighbours, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint
             of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss or its
             gradient is not finite.
     """
@@ -83,6 +83,8 @@ class _Run:
         self.size = options.batch_size * processes.processes()
         if len(examples) < self.size:
             raise ValueError(f"examples: expected at least {self.size}, a batch of all processes, got {len(examples)}")
+        if options.neighbours > len(examples):
+            raise ValueError(f"neighbours: expected at most {len(examples)}, the number of examples, got {options.neighbours}")
         self.steps = options.epochs * (len(examples) // self.size) if options.steps is None else options.steps
         self.weights = {name: each for name, each in model.named_parameters() if each.requires_grad}
         if not self.weights:

@@ -214,6 +214,8 @@ def test_what_is_right_in_another_line_costs_nothing():
 def test_bad_runs(tmp_path):
     with pytest.raises(ValueError, match="expected at least 32, a batch of all processes, got 17"):
         train(model(), EXAMPLES)
+    with pytest.raises(ValueError, match="neighbours: expected at most 17, the number of examples, got 18"):
+        trained(options=replace(OPTIONS, neighbours=18))
     with pytest.raises(ValueError, match="output: expected a folder"):
         trained(resume=True)
     with pytest.raises(ValueError, match="output: expected a folder"):
