@@ -235,6 +235,15 @@ def test_bad_runs(tmp_path):
         evaluate(model(), EXAMPLES, LOSS, batch_size=0)
 
 
+@pytest.mark.parametrize("wrong", [Example("w1", "w2"), Example.of("w1", "w2")._replace(negatives=("w3",)), ("w1", "w2")])
+def test_examples_that_nobody_checked(wrong):
+    for given in ({"examples": [*EXAMPLES, wrong]}, {"examples": EXAMPLES, "evaluation": [*EXAMPLES, wrong]}):
+        with pytest.raises(TypeError, match=rf"^{list(given)[-1]}\[17\]: expected an Example.*make it with Example\.of"):
+            train(model(), options=OPTIONS, loss=LOSS, **given)
+    with pytest.raises(TypeError, match=r"^examples\[17\]: expected an Example.*make it with Example\.of"):
+        evaluate(model(), [*EXAMPLES, wrong], LOSS)
+
+
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
     made = model()
     before = weights(made)
