@@ -86,7 +86,11 @@ std::vector<Cluster> tree(Distances distances, int64_t count) {
         if (chain.empty()) chain.push_back(distances.slots().front());
         const int64_t tip = chain.back(), next = distances.nearest(tip);
         const int64_t before = chain.size() > 1 ? chain[chain.size() - 2] : -1;
-        if (before < 0 || distances.between(tip, next) < distances.between(tip, before)) {
+        // Joins never bring clusters nearer to others than their parts were, so a chain would meet none twice; but distances
+        // are rounded. A cluster that is in the chain twice would be joined in one place and be gone in the other: the tip then
+        // takes the one before it, though another is nearer by a rounding.
+        const auto held = [&] { return std::find(chain.begin(), chain.end(), next) != chain.end(); };
+        if (before < 0 || (distances.between(tip, next) < distances.between(tip, before) && !held())) {
             chain.push_back(next);
             continue;
         }

@@ -33,7 +33,7 @@ _TURNS = 12
 _LONG = 50e-3  # seconds; a shape that took so long in all has had its turns, after the fewest that make a median
 _FEWEST_TURNS = 3
 _NEAR = 1 / 2  # of a core's own cache
-_NEAR_DOCUMENTS = (40, 4000)
+_NEAR_DOCUMENTS = (1, 4000)
 _FAR = 8  # times the last cache
 _FAR_BYTES = 1 << 30
 _FAR_CANDIDATES = (100, 1000, 4000)
@@ -65,13 +65,8 @@ class _Shape:
 def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = lambda share: None) -> Rates:
     """The rates of the automatic CPU scorer for ``codec``, on one thread and on ``num_threads``."""
     timer = StageTimer()
-    last, core, (least, most) = last_cache_bytes(), core_cache_bytes(), _NEAR_DOCUMENTS
+    near, last = _near(codec), last_cache_bytes()
     per_token = [find_codec(codec).bytes_per_token(dim) for dim in _DIMS]
-    near = [
-        (stages.index(codec, dim, int(np.clip(_NEAR * core // (tokens * size), least, most)), tokens), tokens)
-        for dim, size in zip(_DIMS, per_token)
-        for tokens in _TOKENS
-    ]
     far = [
         stages.index(codec, dim, max(fewest, min(_FAR * last, _FAR_BYTES) // (_TOKENS[-1] * size)), _TOKENS[-1])
         for dim, size, fewest in zip(_DIMS, per_token, (_KEPT[-1][1], _FAR_CANDIDATES[-1]))
@@ -89,11 +84,22 @@ def calibrate(codec: str, num_threads: int, progress: Callable[[float], None] = 
         near=[shape.sample for shape in close],
         kept=[shape.sample for shape in kept],
         far=[shape.sample for shape in away],
-        core_cache=core,
+        core_cache=core_cache_bytes(),
     )
     for scans in (True, False) if wide else ():
         chosen = [shape.sample for shape in wide if (shape.candidates is None) == scans]
         found = best_threads(found, scans, chosen, num_threads)
+    return found
+
+
+def _near(codec: str) -> list[tuple[MetaIndex, int]]:
+    """Indexes that a core's own cache holds, and the tokens of their documents."""
+    found = []
+    for dim in _DIMS:
+        for tokens in _TOKENS:
+            size = tokens * find_codec(codec).bytes_per_token(dim)
+            documents = int(np.clip(_NEAR * core_cache_bytes() // size, *_NEAR_DOCUMENTS))
+            found.append((stages.index(codec, dim, documents, tokens), tokens))
     return found
 
 

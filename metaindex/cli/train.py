@@ -101,10 +101,6 @@ def _add_run(group: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     _refuse_what_does_not_fit(options)
-    output = Path(options.output)
-    _check_output(output, options.resume)
-    examples = read_examples(options.data)
-    evaluation = [] if options.evaluate is None else read_examples(options.evaluate)
     try:
         from accelerate import PartialState
     except ModuleNotFoundError:
@@ -112,6 +108,11 @@ def run(options: argparse.Namespace) -> int:
     from metaindex.encoders.loading import no_loading_bar
     from metaindex.training import MMRLoss, groups_of, train
 
+    _check_device(options)
+    output = Path(options.output)
+    _check_output(output, options.resume)
+    examples = read_examples(options.data)
+    evaluation = [] if options.evaluate is None else read_examples(options.evaluate)
     # What torchrun started finds its peers and its GPU here.
     state = PartialState(cpu=options.device == "cpu")
     model = _model(options, state.device if options.device is None else options.device)
@@ -150,11 +151,12 @@ def _model(options: argparse.Namespace, device: Any) -> Any:
     if attention is None and options.bf16 and torch.device(device).type == "cpu":
         attention = "eager"  # the other one's backward pass in bfloat16 is slow on CPUs
     processors: Any = transformers.AutoProcessor
+    torch.manual_seed(options.seed)  # what the checkpoint lacks begins alike in every process
     with no_loading_bar():
         # What is not trained is kept as it is computed with.
         dtype = torch.bfloat16 if options.bf16 and options.lora_rank else torch.float32
         backbone: Any = transformers.AutoModel.from_pretrained(name, dtype=dtype, attn_implementation=attention)
-    torch.manual_seed(options.seed)
+    torch.manual_seed(options.seed)  # and all else, whatever was lacking
     if options.lora_rank:
         backbone = with_lora(backbone, options.lora_rank, options.lora_alpha, options.lora_dropout)
     model = MetaEmbed(
@@ -174,10 +176,24 @@ def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
     """What would be known only after the training, or once there is a folder that a second try finds taken."""
     if options.merge and not options.lora_rank:
         options.refuse("--merge: there is no adapter to add to the backbone; leave out --merge or --lora-rank 0")
+    if options.evaluate_every is not None and options.evaluate is None:
+        options.refuse("--evaluate-every: there is nothing to evaluate on; give it with --evaluate")
     for r_q, r_c in options.groups or ():
         if r_q > options.query_tokens or r_c > options.doc_tokens:
             most = f"{options.query_tokens},{options.doc_tokens}"
             options.refuse(f"--groups: expected at most --query-tokens,--doc-tokens, which is {most}, got {r_q},{r_c}")
+
+
+def _check_device(options: argparse.Namespace) -> None:
+    """Torch knows what it has only by trying; it tells so by errors of several kinds."""
+    import torch
+
+    if options.device is None:
+        return
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError):
+        options.refuse(f"--device: expected a device that torch finds here, such as cpu, got {options.device!r}")
 
 
 def _check_output(output: Path, resume: bool) -> None:

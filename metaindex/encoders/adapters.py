@@ -184,7 +184,7 @@ def _apart(encode: Encode) -> Encode:
         kinds = [(each.image is None, each.text is None) for each in inputs]
         for kind in sorted(set(kinds)):
             places = [place for place, each in enumerate(kinds) if each == kind]
-            for place, vectors in zip(places, encode([inputs[place] for place in places])):
+            for place, vectors in zip(places, _counted(encode([inputs[place] for place in places]), len(places))):
                 found[place] = vectors
         return found
 
@@ -207,7 +207,7 @@ def _pages(model: Any, processor: Any, batch_size: int, is_query: bool) -> Encod
                 for start in range(0, len(alike), batch_size):
                     places = alike[start : start + batch_size]
                     features = _features(processor, [inputs[place] for place in places], is_query)
-                    for place, vectors in zip(places, _without_padding(model, features)):
+                    for place, vectors in zip(places, _counted(_without_padding(model, features), len(places))):
                         found[place] = vectors
         return found
 
@@ -278,15 +278,20 @@ def _inference(model: Any) -> Iterator[None]:
 def _vectors(encode: Encode, inputs: list[Content]) -> list[NDArray[np.float32]]:
     if not inputs:
         return []
-    encoded = encode(inputs)
-    if not isinstance(encoded, Iterable):
-        raise TypeError(f"model: expected the vectors of {len(inputs)} inputs, got {type(encoded).__name__}")
-    found = [_array(vectors) for vectors in encoded]
-    if len(found) != len(inputs):
-        raise ShapeError(f"model: expected the vectors of {len(inputs)} inputs, got {len(found)}")
+    found = [_array(vectors) for vectors in _counted(encode(inputs), len(inputs))]
     for place, vectors in enumerate(found):
         if vectors.ndim != 2 or not len(vectors):
             raise ShapeError(f"model: expected vectors (tokens, d) of inputs[{place}], got {vectors.shape}")
+    return found
+
+
+def _counted(encoded: Any, inputs: int) -> list[Any]:
+    """What a model made of so many inputs, one by one."""
+    if not isinstance(encoded, Iterable):
+        raise TypeError(f"model: expected the vectors of {inputs} inputs, got {type(encoded).__name__}")
+    found = list(encoded)
+    if len(found) != inputs:
+        raise ShapeError(f"model: expected the vectors of {inputs} inputs, got {len(found)}")
     return found
 
 
@@ -329,7 +334,10 @@ def _fingerprint(model: Any) -> str:
             return str(known)
     if hasattr(model, "state_dict"):
         settings = {name: getattr(model, name, None) for name in ("prompts", "similarity_fn_name", "default_prompt_name")}
-        settings |= {name: getattr(model, name) for name in ("query_prefix", "document_prefix") if hasattr(model, name)}
+        # PyLate's models write one of their two lengths into max_seq_length with every call.
+        lengths = ("query_length", "document_length") if hasattr(model, "query_length") else ("max_seq_length",)
+        known = ("query_prefix", "document_prefix", *lengths)
+        settings |= {name: getattr(model, name) for name in known if hasattr(model, name)}
         return identity.of_module(type(model).__name__, model, settings)
     if isinstance(model, partial):
         bound = {"of": _fingerprint(model.func), "args": model.args, "keywords": model.keywords}

@@ -140,8 +140,12 @@ class MetaEmbed(nn.Module):
         return self._encode(inputs, "document", batch_size, progress, convert_to_tensor)
 
     def batch(self, inputs: Sequence[Any], side: Side) -> dict[str, Any]:
-        """What ``forward`` takes, on the model's device. All inputs have an image, or none has. Raises as ``encode_query``."""
-        return self._batch(contents(inputs), side)
+        """What ``forward`` takes, on the model's device, of at least one input. All have an image, or none has. Raises as
+        ``encode_query``."""
+        checked = contents(inputs)
+        if not checked:
+            raise ValueError("inputs: expected at least one, got none")
+        return self._batch(checked, side)
 
     def forward(self, batch: dict[str, Any], side: Side) -> torch.Tensor:
         """The vectors of a ``batch`` made for ``side``: float32 [B, R, d] or [B, T, d], with gradients."""

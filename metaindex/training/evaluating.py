@@ -11,7 +11,7 @@ from metaindex.encoders.metaembed import MetaEmbed
 from metaindex.evaluation import ndcg_at_k
 from metaindex.index import MetaIndex
 from metaindex.training.chunks import arguments, documents_of
-from metaindex.training.examples import Example, identifier, without_right_negatives
+from metaindex.training.examples import Example, check_examples, identifier, without_right_negatives
 from metaindex.training.loss import MMRLoss
 from metaindex.types import Budget
 
@@ -34,8 +34,9 @@ def evaluate(
     training; fewer than that at the end are left out where there is a whole batch. Inputs are encoded ``chunk_size`` at a time.
 
     Raises:
-        ValueError: no example, or sizes below 1.
+        ValueError: no example, or sizes below 1. TypeError: an example that ``Example.of`` has not made.
     """
+    check_examples("examples", examples)
     if not examples:
         raise ValueError("examples: expected at least one, got none")
     integer("batch_size", batch_size)

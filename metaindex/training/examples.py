@@ -21,7 +21,7 @@ _KEYS = ("query", "positive", "negatives")
 
 
 class Example(NamedTuple):
-    """A query, its right document, and hard negatives."""
+    """A query, its right document, and hard negatives. ``Example.of`` makes one from what encoders take."""
 
     query: Content
     positive: Content
@@ -55,6 +55,19 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
     if not found:
         raise ValueError(f"{os.fspath(path)}: expected a JSON object in each line, got no line")
     return found
+
+
+def check_examples(name: str, examples: Sequence[Example]) -> None:
+    """Raises TypeError where one is none, or was made of raw texts; ``name`` is the caller's name for them."""
+    for place, each in enumerate(examples):
+        if not isinstance(each, Example):
+            raise TypeError(f"{name}[{place}]: expected an Example, got {type(each).__name__}; make it with Example.of")
+        parts = (each.query, each.positive, *each.negatives)
+        if wrong := [part for part in parts if not isinstance(part, Content)]:
+            raise TypeError(
+                f"{name}[{place}]: expected an Example of checked inputs, got one with {type(wrong[0]).__name__}; "
+                f"make it with Example.of"
+            )
 
 
 def without_right_negatives(examples: Sequence[Example]) -> list[Example]:

@@ -93,8 +93,9 @@ class MMRLoss(nn.Module):
             negatives: [B, H, T, d], hard negatives of each query, which are no negatives of others.
             present: bool [B, H], where queries have fewer than H of them.
             ids: integers [B] that tell documents apart. A document with the id of a query's right one is no negative of it.
-            negative_ids: the same of the hard negatives, [B, H].
-            query_ids: integers [B] that tell queries apart. The right document of an equal query is no negative either.
+            negative_ids: the same of the hard negatives, [B, H]. One with the id of the query's right document does not count.
+            query_ids: integers [B] that tell queries apart. The right document of an equal query is no negative either, be it
+                in the batch as a document or, which takes all three ids, as a hard negative.
 
         Raises:
             ShapeError: shapes do not fit each other, or a group is larger than the vectors.
@@ -124,11 +125,14 @@ class MMRLoss(nn.Module):
         if self.gather:
             every, first = processes.gathered(documents), processes.rank() * len(own)
         right = torch.arange(len(queries), device=queries.device) + first
-        hidden = self._same(len(every), right, ids) | self._same(len(every), right, query_ids)
+        own_place = right[:, None] == torch.arange(len(every), device=queries.device)
+        all_ids, all_query_ids = self._of_all(ids), self._of_all(query_ids)
+        asked = own_place if query_ids is None else own_place | (query_ids[:, None] == all_query_ids)
+        hidden = (asked if ids is None else asked | (ids[:, None] == all_ids)) & ~own_place
         if negatives is not None:
             absent = torch.zeros(negatives.shape[:2], dtype=torch.bool, device=right.device) if present is None else ~present
             if ids is not None and negative_ids is not None:
-                absent = absent | (negative_ids == ids[:, None])
+                absent = absent | ((negative_ids[:, :, None] == all_ids) & asked[:, None]).any(dim=2)
             hidden = torch.cat([hidden, absent], dim=1)
         with torch.autocast(queries.device.type, enabled=False):
             dtype = torch.promote_types(queries.dtype, torch.float32)
@@ -174,12 +178,9 @@ class MMRLoss(nn.Module):
             best[edge] = torch.maximum(best[max(best)], here) if best else here
         return torch.stack([best[group.r_c][..., : group.r_q].sum(dim=2) for group in self.groups])
 
-    def _same(self, documents: int, right: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
-        """Which documents other than a query's own have its id, bool [B, N]; none where there are no ids."""
-        if ids is None:
-            return torch.zeros(len(right), documents, dtype=torch.bool, device=right.device)
-        every = processes.gathered(ids) if self.gather else ids
-        return (ids[:, None] == every) & (right[:, None] != torch.arange(documents, device=right.device))
+    def _of_all(self, ids: torch.Tensor | None) -> torch.Tensor | None:
+        """Those of all processes, whose hard negatives may differ: so all of them gather, with hard negatives and without."""
+        return processes.gathered(ids) if ids is not None and self.gather else ids
 
     def _check(self, queries: torch.Tensor, documents: torch.Tensor, negatives: torch.Tensor | None) -> None:
         if queries.ndim != 3 or documents.ndim != 3 or queries.shape[::2] != documents.shape[::2]:

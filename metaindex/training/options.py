@@ -33,7 +33,8 @@ class TrainingOptions:
         by_length: put examples of like length into one batch, so that little is computed on padding. The negatives of a batch
             then are of like length too.
         neighbours: so many examples that follow each other in the data share a batch. Where its order means something, as that
-            of files in a folder does, they are hard negatives of each other that cost nothing.
+            of files in a folder does, they are hard negatives of each other that cost nothing. Where the batch of all processes
+            is no multiple of them, batches end within a group, whose rest begins the next one.
         seed: of the order of examples and of dropout. The same seed gives the same model, on the same machine and threads.
         log_every: steps between two lines of the log.
         evaluate_every: steps between two evaluations; by default there is one at the end.

@@ -16,7 +16,8 @@ def batches(
 ) -> list[list[int]]:
     """Places of the examples in each batch of an epoch; fewer than ``size`` are left over and wait for another epoch.
 
-    ``neighbours``: so many examples that follow each other stay together, others in each epoch.
+    ``neighbours``: so many examples that follow each other stay together, others in each epoch; at most as many as there are,
+    or nothing would be shuffled. Groups are split where ``size`` is no multiple of it.
     """
     rng = np.random.default_rng((seed, epoch))
     turned = np.roll(np.arange(len(examples)), -int(rng.integers(neighbours)))

@@ -22,7 +22,7 @@ from metaindex.errors import NonFiniteError
 from metaindex.training import checkpoints, processes
 from metaindex.training.chunks import derive
 from metaindex.training.evaluating import evaluate
-from metaindex.training.examples import Example, identifier, without_right_negatives
+from metaindex.training.examples import Example, check_examples, identifier, without_right_negatives
 from metaindex.training.loss import MMRLoss, groups_of
 from metaindex.training.options import TrainingOptions
 from metaindex.training.order import batches
@@ -55,10 +55,12 @@ def train(
         progress: draw a bar on stderr where that is a terminal.
 
     Raises:
-        ValueError: fewer examples than a batch, nothing to train, checkpoints or ``resume`` without ``output``, or a checkpoint
-            of another run. ShapeError: a group of the loss is larger than the model's tokens. NonFiniteError: the loss or its
-            gradient is not finite.
+        ValueError: fewer examples than a batch or than neighbours, nothing to train, checkpoints or ``resume`` without
+            ``output``, or a checkpoint of another run. ShapeError: a group of the loss is larger than the model's tokens.
+            NonFiniteError: the loss or its gradient is not finite. TypeError: an example that ``Example.of`` has not made.
     """
+    check_examples("examples", examples)
+    check_examples("evaluation", evaluation)
     options = TrainingOptions() if options is None else options
     loss = MMRLoss(groups_of(model.query_tokens, model.doc_tokens)) if loss is None else loss
     if output is None and (resume or options.save_every is not None):
@@ -83,6 +85,8 @@ class _Run:
         self.size = options.batch_size * processes.processes()
         if len(examples) < self.size:
             raise ValueError(f"examples: expected at least {self.size}, a batch of all processes, got {len(examples)}")
+        if options.neighbours > len(examples):
+            raise ValueError(f"neighbours: expected at most {len(examples)}, the number of examples, got {options.neighbours}")
         self.steps = options.epochs * (len(examples) // self.size) if options.steps is None else options.steps
         self.weights = {name: each for name, each in model.named_parameters() if each.requires_grad}
         if not self.weights:

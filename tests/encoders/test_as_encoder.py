@@ -52,6 +52,9 @@ def test_sentence_transformer(bert):
     encoder = as_encoder(model)
     assert encoder.nested is False
     assert encoder.fingerprint == as_encoder(SentenceTransformer(bert, device="cpu")).fingerprint
+    shorter = SentenceTransformer(bert, device="cpu")
+    shorter.max_seq_length = 3
+    assert as_encoder(shorter).fingerprint != encoder.fingerprint
     expected = [tokens.numpy() for tokens in model.encode(TEXTS, output_value="token_embeddings")]
     expected = [tokens / np.linalg.norm(tokens, axis=1, keepdims=True) for tokens in expected]
     assert [len(tokens) for tokens in expected] == [4] * 4
@@ -128,6 +131,20 @@ def test_partial_functions_are_told_by_what_is_bound():
 def test_a_model_that_returns_nothing():
     with pytest.raises(TypeError, match="model: expected the vectors of 2 inputs, got NoneType"):
         as_encoder(lambda texts: None).encode_query(["a", "b"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_model_of_two_sides_that_returns_others_than_it_was_given(count):
+    class Other:
+        def encode_query(self, texts):
+            return [vectors_of("w1")] * count
+
+        encode_document = encode_query
+
+    encoder = as_encoder(Other())
+    for encode in (encoder.encode_query, encoder.encode_document):
+        with pytest.raises(ShapeError, match=f"model: expected the vectors of 2 inputs, got {count}"):
+            encode(["w1", "w2"])
 
 
 def test_the_model_that_comes_in_a_package():

@@ -134,4 +134,9 @@ def test_pylate(expansion, tmp_path):
     assert_found(encoder, QUERIES, documents, scores.colbert_scores(np.stack(queries), np.stack(found)))
     known = encoder.fingerprint
     model.query_prefix = "[other] "
-    assert as_encoder(model).fingerprint != known
+    other = as_encoder(model).fingerprint
+    assert other != known
+    model.encode(QUERIES, is_query=True, show_progress_bar=False)
+    assert as_encoder(model).fingerprint == other
+    model.query_length = 9
+    assert as_encoder(model).fingerprint != other

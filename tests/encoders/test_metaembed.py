@@ -255,4 +255,7 @@ def test_no_bar_where_there_is_no_terminal(capsys):
 
 
 def test_no_inputs():
-    assert MetaEmbed(*tiny("bert"), R, T).encode_query([]).shape == (0, R, 16)
+    model = MetaEmbed(*tiny("bert"), R, T)
+    assert model.encode_query([]).shape == (0, R, 16)
+    with pytest.raises(ValueError, match="inputs: expected at least one, got none"):
+        model.batch([], "query")

@@ -1,11 +1,13 @@
 // The orders of `nest` for every instruction set over awkward shapes, on tight allocations so that a sanitizer sees a read past
 // the end. Numpy tells what is right (tests/contract/test_nest.py); here all have to agree with the portable kernels, and every
 // prefix with the whole.
+#include <array>
 #include <cmath>
 #include <cstring>
 
 #include "cases.hpp"
 #include "metaindex/nest.hpp"
+#include "nest_orders.hpp"
 
 using namespace metaindex;
 
@@ -48,9 +50,34 @@ std::vector<Ordered> nested(const std::vector<Page>& pages, Order order, int64_t
     return answers;
 }
 
+// Of four clusters the nearest ones go round: what distances that are rounded badly enough would say.
+int64_t least_in_a_ring(const float* row, const int32_t* gone, int64_t count) {
+    const auto own = std::find(row, row + count, std::numeric_limits<float>::infinity()) - row;
+    const int64_t next = std::array<int64_t, 4>{3, 3, 1, 2}[static_cast<size_t>(own)];
+    if (gone[next] == 0) return next;
+    int64_t other = 0;
+    while (other == own || gone[other] != 0) ++other;
+    return other;
+}
+
+void check_a_chain_that_meets_itself() {
+    NestKernels kernels = kNestGeneric;
+    kernels.least = least_in_a_ring;
+    // From 0 to 3, 2, 1 and 3 again each distance is less than the one before.
+    const std::vector<float> tokens{5.0f, 0.0f, 1.0f, 0.0f, 0.6f, 1.0f, 0.0f, 0.0f};
+    std::vector<float> vectors(14, std::nanf(""));
+    std::vector<int64_t> places(7, -7);
+    NestRooms rooms;
+    nest_by_clusters({tokens.data(), 4, 2, vectors.data(), places.data(), 7}, kernels, rooms);
+    for (const float number : vectors) CHECK(std::isfinite(number), "a vector was not written");
+    for (int64_t token = 0; token < 4; ++token)
+        CHECK(std::count(places.begin(), places.end(), token) == 1, "token %ld is not there once", static_cast<long>(token));
+}
+
 }  // namespace
 
 int main() {
+    check_a_chain_that_meets_itself();
     std::vector<Page> pages;
     for (const int64_t count : {1, 2, 7, 16, 31, 33, 64, 127, 200}) {
         for (const int64_t dim : {1, 5, 128}) {

@@ -145,6 +145,18 @@ def test_the_same_document_is_no_negative(of):
     assert (found < MMRLoss(SMALL).by_group(queries, documents, negatives)).all()
 
 
+def test_the_right_document_of_an_equal_query_is_no_hard_negative():
+    queries, documents, negatives = vectors(3, 4, 8), vectors(3, 6, 8, seed=1), vectors(3, 2, 6, 8, seed=2)
+    ids, query_ids = torch.tensor([1, 2, 3]), torch.tensor([7, 8, 7])
+    negative_ids = torch.tensor([[3, 4], [1, 3], [5, 1]])  # what is right for the first query is a negative of the second
+    found = MMRLoss(SMALL).by_group(queries, documents, negatives, ids=ids, negative_ids=negative_ids, query_ids=query_ids)
+    parts = []
+    for place, (others, hard) in enumerate([([1], [1]), ([0, 2], [0, 1]), ([1], [0])]):
+        rows = [documents[place], *documents[others]]
+        parts.append(torch.stack(plain.losses(queries[place, None], rows, [negatives[place, hard]], SMALL, 0.03)))
+    np.testing.assert_allclose(found, torch.stack(parts).mean(dim=0), rtol=1e-9)
+
+
 def test_float64_is_kept_and_autocast_changes_nothing():
     queries, documents = vectors(3, 4, 8), vectors(3, 6, 8, seed=1)
     assert MMRLoss(SMALL)(queries, documents).dtype == torch.float64

@@ -33,7 +33,9 @@ def batch():
     ids, negative_ids = torch.tensor([0, 1, 2, 3, 4, 2, 6, 7]), torch.arange(100, 116).reshape(8, 2)
     negative_ids[0, 1] = 0
     query_ids = torch.tensor([0, 1, 2, 3, 4, 5, 1, 7])  # and one query
-    return [*vectors, torch.from_numpy(drawn.random((8, 2)) < 0.7), ids, negative_ids, query_ids]
+    present = torch.from_numpy(drawn.random((8, 2)) < 0.7)
+    present[1, 0], negative_ids[1, 0] = True, 6  # right for it in the other process
+    return [*vectors, present, ids, negative_ids, query_ids]
 
 
 def losses_and_gradients(rows: slice, lone: bool):

@@ -214,6 +214,8 @@ def test_what_is_right_in_another_line_costs_nothing():
 def test_bad_runs(tmp_path):
     with pytest.raises(ValueError, match="expected at least 32, a batch of all processes, got 17"):
         train(model(), EXAMPLES)
+    with pytest.raises(ValueError, match="neighbours: expected at most 17, the number of examples, got 18"):
+        trained(options=replace(OPTIONS, neighbours=18))
     with pytest.raises(ValueError, match="output: expected a folder"):
         trained(resume=True)
     with pytest.raises(ValueError, match="output: expected a folder"):
@@ -231,6 +233,15 @@ def test_bad_runs(tmp_path):
         evaluate(model(), [], LOSS)
     with pytest.raises(ValueError, match="batch_size: expected at least 1"):
         evaluate(model(), EXAMPLES, LOSS, batch_size=0)
+
+
+@pytest.mark.parametrize("wrong", [Example("w1", "w2"), Example.of("w1", "w2")._replace(negatives=("w3",)), ("w1", "w2")])
+def test_examples_that_nobody_checked(wrong):
+    for given in ({"examples": [*EXAMPLES, wrong]}, {"examples": EXAMPLES, "evaluation": [*EXAMPLES, wrong]}):
+        with pytest.raises(TypeError, match=rf"^{list(given)[-1]}\[17\]: expected an Example.*make it with Example\.of"):
+            train(model(), options=OPTIONS, loss=LOSS, **given)
+    with pytest.raises(TypeError, match=r"^examples\[17\]: expected an Example.*make it with Example\.of"):
+        evaluate(model(), [*EXAMPLES, wrong], LOSS)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():

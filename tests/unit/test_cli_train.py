@@ -9,6 +9,9 @@ import pytest
 pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("accelerate", reason="accelerate is not installed")
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from metaindex.cli import main
 from metaindex.encoders import MetaEmbed
 from tests.encoders.tiny import images, tiny
@@ -100,6 +103,19 @@ def test_the_whole_backbone(asked, tmp_path):
     assert (tmp_path / "run" / "model" / "backbone").is_dir()
 
 
+def test_what_a_checkpoint_lacks_is_the_same_in_every_process(asked, tmp_path):
+    file = tmp_path / "backbone" / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: values for name, values in tensors.items() if not name.endswith("intermediate.dense.weight")}, file)
+    fingerprints = []
+    for process in range(2):
+        torch.manual_seed(process)
+        folder = tmp_path / f"run {process}"
+        assert main([*asked, "--output", str(folder), "--steps", "1", "--merge"]) == 0
+        fingerprints.append(MetaEmbed.load(folder / "model").fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+
+
 def test_images(tmp_path, capsys):
     backbone = saved("paligemma", tmp_path / "backbone")
     for number, image in enumerate(images(4)):
@@ -127,9 +143,16 @@ def test_errors_take_one_line(asked, tmp_path, capsys):
         ["--schedule", "steps"],
         ["--warmup", "2"],
         ["--merge", "--lora-rank", "0"],
+        ["--device", "nonsense"],
+        ["--device", "cuda:99"],
     ):
         with pytest.raises(SystemExit, match="2"):
             main([*asked, *wrong])
+    assert "--device: expected a device that torch finds here, such as cpu, got 'cuda:99'" in capsys.readouterr().err
+    evaluate = asked.index("--evaluate")
+    with pytest.raises(SystemExit, match="2"):
+        main([*asked[:evaluate], *asked[evaluate + 2 :], "--evaluate-every", "2"])
+    assert "--evaluate-every: there is nothing to evaluate on" in capsys.readouterr().err
     written(tmp_path / "data.jsonl", [{"query": "w1", "positive": "w2"}])
     assert main([*asked, "--backbone", str(tmp_path / "nowhere")]) == 1
     assert "nowhere: there is no folder" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from metaindex import MetaIndex
 from metaindex.bench import calibrate as measuring
 from metaindex.bench.fit import Sample, best_threads, least_squares, rates
 from metaindex.cli import main
+from metaindex.codecs import codec as find_codec
 from metaindex.execution import calibration
 from metaindex.planning.cost import FarRates, LaneRates, OperationRates, Rates, StageWork, Threads
 from tests import tolerances
@@ -246,6 +247,16 @@ def quick(monkeypatch):
         "_KEPT": ((10, 50), (50, 100)),
     }.items():
         monkeypatch.setattr(measuring, name, value)
+
+
+@pytest.mark.parametrize("codec", ["int8", "float32"])
+def test_near_data_fits_a_cores_cache(codec, monkeypatch):
+    monkeypatch.setattr(measuring, "core_cache_bytes", lambda: 1 << 19)
+    indexes = measuring._near(codec)
+    assert {(index.schema.dim, tokens) for index, tokens in indexes} == {(d, t) for d in (64, 512) for t in (1, 4, 16, 64)}
+    for index, tokens in indexes:
+        assert 1 <= len(index) <= 4000
+        assert len(index) * tokens * find_codec(codec).bytes_per_token(index.schema.dim) <= 1 << 19
 
 
 def test_doctor_calibrates_and_checks(cache, quick, capsys):
