@@ -235,7 +235,8 @@ class MetaEmbed(nn.Module):
             device: where to put the model; the CPU by default. dtype: of its weights; as saved by default.
 
         Raises:
-            ValueError: ``merge`` or ``backbone`` without an adapter. FileNotFoundError: there is nothing. UnsupportedFormatError: it was not written by ``save``, or by a later version.
+            ValueError: ``merge`` or ``backbone`` without an adapter. FileNotFoundError: there is nothing.
+            UnsupportedFormatError: it was not written by ``save``, or by a later version.
         """
         from metaindex.encoders.saving import load
 
