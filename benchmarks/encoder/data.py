@@ -1,6 +1,6 @@
 """Pairs to train on: the docstrings of other packages, summaries and the bodies they stand above.
 
-``python -m benchmarks encoder data --output DIR`` downloads the wheels of packages.txt with pip and reads the Python files in
+``python -m benchmarks encoder FOLDER --steps data`` downloads the wheels of packages.txt with pip and reads the Python files in
 them, none of which is run. What nearly repeats a docstring of the running Python's standard library, on which the encoder is
 measured, is left out, and so is what nearly repeats a held-out package.
 """
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -29,8 +29,13 @@ HELD_OUT = frozenset({"anytree", "boltons", "more_itertools", "portalocker", "ri
 def make(output: Path, wheels: Sequence[Path]) -> None:
     """Write ``train.jsonl`` and ``held_out.jsonl`` below ``output``, of the packages in the folders ``wheels``.
 
+    Where both are there they stay.
+
     Lines are in the order of packages, files and lines, so that lines that follow each other are about like things.
     """
+    train, held = output / "train.jsonl", output / "held_out.jsonl"
+    if train.exists() and held.exists():
+        return
     names = [line for line in PACKAGES.read_text().splitlines() if not line.startswith("#")]
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as downloads:
@@ -46,8 +51,8 @@ def make(output: Path, wheels: Sequence[Path]) -> None:
     rest = [entry for name in names if _package(name) not in HELD_OUT for entry in entries[name]]
     rest, near = _apart(_unlike(rest), [*measured, *held_out])
     print(f"{len(rest):,} to learn from; {near:,} too near to the standard library or to what is held out left out")
-    _write(output / "train.jsonl", rest)
-    _write(output / "held_out.jsonl", held_out)
+    _write(train, rest)
+    _write(held, held_out)
 
 
 def _download(names: Sequence[str], folder: Path) -> None:
@@ -65,7 +70,7 @@ def _wheel(requirement: str, folders: Sequence[Path]) -> Path:
     for folder in folders:
         for path in sorted(folder.glob("*.whl")):
             parts = path.name.split("-")
-            if parts[0].lower() == name.lower().replace("-", "_") and parts[1].partition("+")[0] == version:
+            if _package(parts[0]) == _package(name) and parts[1].partition("+")[0] == version:
                 return path
     raise SystemExit(f"{requirement}: no wheel of it in {', '.join(map(str, folders))}")
 
@@ -100,9 +105,5 @@ def _near(entry: Entry, bodies: Known, summaries: Known) -> bool:
 
 
 def _write(path: Path, entries: Sequence[Entry]) -> None:
-    def lines() -> Iterator[str]:
-        for entry in entries:
-            yield json.dumps({"query": entry.summary, "positive": entry.body}) + "\n"
-
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(lines())
+        file.writelines(json.dumps({"query": entry.summary, "positive": entry.body}) + "\n" for entry in entries)

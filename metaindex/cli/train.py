@@ -109,6 +109,11 @@ def run(options: argparse.Namespace) -> int:
     from metaindex.training import MMRLoss, groups_of, train
 
     _check_device(options)
+    groups = groups_of(options.query_tokens, options.doc_tokens) if options.groups is None else options.groups
+    if len(options.temperature) not in (1, len(groups)):
+        options.refuse(
+            f"--temperature: expected one number or {len(groups)}, one for each group, got {len(options.temperature)}"
+        )
     output = Path(options.output)
     _check_output(output, options.resume)
     examples = read_examples(options.data)
@@ -116,7 +121,6 @@ def run(options: argparse.Namespace) -> int:
     # What torchrun started finds its peers and its GPU here.
     state = PartialState(cpu=options.device == "cpu")
     model = _model(options, state.device if options.device is None else options.device)
-    groups = groups_of(options.query_tokens, options.doc_tokens) if options.groups is None else options.groups
     temperature = options.temperature[0] if len(options.temperature) == 1 else options.temperature
     log = train(
         model,
@@ -153,8 +157,8 @@ def _model(options: argparse.Namespace, device: Any) -> Any:
     processors: Any = transformers.AutoProcessor
     torch.manual_seed(options.seed)  # what the checkpoint lacks begins alike in every process
     with no_loading_bar():
-        # What is not trained is kept as it is computed with.
-        dtype = torch.bfloat16 if options.bf16 and options.lora_rank else torch.float32
+        # What is neither trained nor saved is kept as it is computed with.
+        dtype = torch.bfloat16 if options.bf16 and options.lora_rank and not options.merge else torch.float32
         backbone: Any = transformers.AutoModel.from_pretrained(name, dtype=dtype, attn_implementation=attention)
     torch.manual_seed(options.seed)  # and all else, whatever was lacking
     if options.lora_rank:
@@ -176,6 +180,8 @@ def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
     """What would be known only after the training, or once there is a folder that a second try finds taken."""
     if options.merge and not options.lora_rank:
         options.refuse("--merge: there is no adapter to add to the backbone; leave out --merge or --lora-rank 0")
+    if options.coverage and not options.lora_rank:
+        options.refuse("--coverage: it needs an adapter; leave out --coverage or --lora-rank 0")
     if options.evaluate_every is not None and options.evaluate is None:
         options.refuse("--evaluate-every: there is nothing to evaluate on; give it with --evaluate")
     for r_q, r_c in options.groups or ():

@@ -165,7 +165,7 @@ class MetaEmbed(nn.Module):
         Raises:
             ValueError: the backbone has no adapter, so nothing is left of what it was before training.
         """
-        if not hasattr(self.backbone, "disable_adapter"):
+        if not hasattr(self.backbone, "peft_config"):
             raise ValueError("backbone: expected one with an adapter, got none; metaindex.training.with_lora adds one")
         inputs = dict(batch)
         lengths = inputs.pop("content_lengths").to(self.device)

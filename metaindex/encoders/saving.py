@@ -93,7 +93,23 @@ def without_meta_tokens(model: Any) -> Iterator[None]:
 
 def merged(backbone: Any) -> Any:
     """Of a peft model a copy of its backbone with the adapter added to it; any other as it is."""
-    return copy.deepcopy(backbone).merge_and_unload().base_model if hasattr(backbone, "peft_config") else backbone
+    return added(copy.deepcopy(backbone)).base_model if hasattr(backbone, "peft_config") else backbone
+
+
+def added(backbone: Any) -> Any:
+    """The backbone of a peft model with the adapter added to it, in place, and all of it to be trained.
+
+    In float64, which rounds to the same weights in whatever order a machine adds: their hash is the fingerprint.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: list[Any] = [layer for layer in backbone.modules() if isinstance(layer, BaseTunerLayer)]
+    for layer in layers:
+        dtype = layer.get_base_layer().weight.dtype
+        layer.double()
+        layer.merge()
+        layer.to(dtype)
+    return backbone.unload().requires_grad_()
 
 
 def load(
@@ -109,7 +125,7 @@ def load(
     if (folder / _ADAPTER).is_dir():
         with no_deprecations_of_peft():
             found = _with_adapter(folder, record["backbone"], backbone)
-            found = found.merge_and_unload() if merge else found
+            found = added(found) if merge else found
     elif merge:
         raise ValueError(f"merge: expected a folder with an adapter, {folder} holds a whole backbone; load it without merge")
     elif backbone is not None:

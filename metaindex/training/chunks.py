@@ -64,7 +64,7 @@ def derive(
     losses = loss.by_group(**arguments(examples, *found))
     total: Any = loss.total(losses)
 
-    def bare(chunk: Chunk, vectors: torch.Tensor) -> Any:
+    def share_of(chunk: Chunk, vectors: torch.Tensor) -> Any:
         """The chunk's share of the uncovered."""
         return _uncovered(model, loss, chunk, vectors, bf16) / len(examples) if coverage else vectors.new_zeros(())
 
@@ -73,12 +73,12 @@ def derive(
         total.backward()
         for chunk, each in zip(every, vectors):
             again = _encoded(model, chunk, bf16)
-            share = bare(chunk, again)
+            share = share_of(chunk, again)
             through: Any = (again * each.grad).sum()  # type: ignore[operator]  # the backward pass of the loss put it there
             (through + coverage * share).backward()
             shares.append(share.detach())
     else:
-        shares = [bare(chunk, each) for chunk, each in zip(every, vectors)]
+        shares = [share_of(chunk, each) for chunk, each in zip(every, vectors)]
         (total + coverage * sum(shares)).backward()
     return Losses(losses.detach(), torch.stack(shares).sum().detach())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-SOFTNESS = 0.05  # cosines within about so much of the best share its gradient, so that no vector is without any
+SOFTNESS = 0.05  # vectors within about so much of the best are drawn to a token with it, others pushed away a little
 
 
 def uncovered(vectors: torch.Tensor, content: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

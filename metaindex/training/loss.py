@@ -64,7 +64,7 @@ class MMRLoss(nn.Module):
         self.weights = (1.0,) * len(self.groups) if weights is None else tuple(map(float, weights))
         if len(self.weights) != len(self.groups) or not all(0 < weight < float("inf") for weight in self.weights):
             raise ValueError(f"weights: expected {len(self.groups)} numbers above 0, one for each group, got {weights}")
-        several = (temperature,) * len(self.groups) if isinstance(temperature, (int, float)) else tuple(temperature)
+        several = tuple(temperature) if isinstance(temperature, Sequence) else (temperature,) * len(self.groups)
         self.temperatures = tuple(map(float, several))
         if len(several) != len(self.groups) or not all(0 < each < float("inf") for each in self.temperatures):
             raise ValueError(f"temperature: expected a number above 0, or {len(self.groups)} of them, got {temperature}")

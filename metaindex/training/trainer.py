@@ -133,9 +133,9 @@ class _Run:
             coverage=options.coverage,
             seed=seed,
         )
-        *losses, bare = processes.averaged(torch.stack([*found.by_group, found.uncovered])).tolist()
-        if not all(map(math.isfinite, [*losses, bare])):
-            raise NonFiniteError(f"loss: it is {[*losses, bare]} at step {step}; lower the learning rates, or raise warmup")
+        *losses, missed = processes.averaged(torch.stack([*found.by_group, found.uncovered])).tolist()
+        if not all(map(math.isfinite, [*losses, missed])):
+            raise NonFiniteError(f"loss: it is {[*losses, missed]} at step {step}; lower the learning rates, or raise warmup")
         processes.average_gradients(self.weights.values())
         longest = float("inf") if options.max_gradient_norm is None else options.max_gradient_norm
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), longest)
@@ -147,7 +147,7 @@ class _Run:
         if step % options.log_every == 0 or step == self.steps:
             line: dict[str, Any] = {"step": step, "loss": float(self.loss.total(torch.tensor(losses)))}
             line["losses"] = dict(zip(map(str, self.loss.groups), losses))
-            line |= {"uncovered": bare} if options.coverage else {}
+            line |= {"uncovered": missed} if options.coverage else {}
             self._write(line | {"gradient_norm": float(norm), "learning_rates": dict(zip(self._names(), rates))})
         last = step == self.steps
         if self.evaluation and (last or (options.evaluate_every and step % options.evaluate_every == 0)):

