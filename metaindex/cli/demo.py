@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
     demo = commands.add_parser("demo", help="search the docstrings of this Python; show what each budget costs and buys")
     demo.add_argument("--questions", nargs="+", metavar="TEXT", default=list(QUESTIONS), help="what to ask, each in quotes")
     demo.add_argument("--documents", type=arguments.count, metavar="N", help="use N of the docstrings; all by default")
-    demo.add_argument("--queries", type=arguments.count, default=500, metavar="N", help="summaries to measure with (500)")
+    demo.add_argument("--queries", type=arguments.count, default=2000, metavar="N", help="summaries to measure with (2000)")
     demo.add_argument("--codec", choices=list(CODECS), default="int8", help="how vectors are kept in the sweep (int8)")
     demo.add_argument(
         "--plot",
