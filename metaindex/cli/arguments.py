@@ -112,8 +112,6 @@ def budgets(text: str) -> list[tuple[int, int]]:
         if isinstance(pair, int):
             raise ArgumentTypeError(f"expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got {part!r}")
         pairs.append(pair)
-    if not pairs:
-        raise ArgumentTypeError(f"expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got {text!r}")
     return pairs
 
 

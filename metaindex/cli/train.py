@@ -184,6 +184,8 @@ def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
         options.refuse("--coverage: it needs an adapter; leave out --coverage or --lora-rank 0")
     if options.evaluate_every is not None and options.evaluate is None:
         options.refuse("--evaluate-every: there is nothing to evaluate on; give it with --evaluate")
+    if options.groups == []:
+        options.refuse("--groups: expected pairs r_q,r_c separated by spaces, such as 1,1 2,4, got none")
     for r_q, r_c in options.groups or ():
         if r_q > options.query_tokens or r_c > options.doc_tokens:
             most = f"{options.query_tokens},{options.doc_tokens}"
