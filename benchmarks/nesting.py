@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.nest_peers import facility_numpy, pooled, pooled_by_dissimilarities, unit, ward_tree
-from benchmarks.docstrings import docstring_vectors
+from benchmarks.docstrings import docstring_vectors, ndcg, standard_error
 from benchmarks.measures import Measures, publish, render
 from benchmarks.roofs import Roofs
-from metaindex import MetaIndex, nest
+from metaindex import nest
 from metaindex._native import core
 from metaindex.bench.machine import run_record
-from metaindex.evaluation import ndcg_at_k
 from metaindex.nesting import ORDERS
 from metaindex.timing import interleave
 
@@ -30,7 +29,6 @@ PACKAGES = ("metaindex", "numpy", "scipy")
 TOKENS, DIM, KEPT = 1030, 128, 64  # a page of ColPali, and what is left of it
 MILLISECONDS = 5.0
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
-K, QUERY_TOKENS = 10, 32
 _PAGES = 16
 
 
@@ -115,11 +113,8 @@ def quality(bench: Bench) -> None:
 
 
 def _ndcg(bench: Bench, what: str, documents: list[NDArray[np.float32]], queries: list[NDArray[np.float32]]) -> None:
-    index = MetaIndex(codec="int8", nested=True)
-    index.add(documents)
-    ids = np.asarray(index.search(queries, K).ids)
-    found = ndcg_at_k(ids.tolist(), [{place: 1.0} for place in range(len(queries))], K)
-    error = float(found.std() / len(found) ** 0.5)
+    found = ndcg(queries, documents, "int8")
+    error = standard_error(found)
     bench.row("docstrings", f"{what}: nDCG@10", f"± {error:.3f}", [float(found.mean())], error=error, documents=len(documents))
 
 

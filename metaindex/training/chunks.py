@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -121,7 +121,7 @@ def _mixed(seed: int, number: int) -> int:
 def _encoded(model: MetaEmbed, chunk: Chunk, bf16: bool) -> torch.Tensor:
     torch.manual_seed(chunk.seed)  # so that a chunk drops the same both times
     # One autocast for each pass: weights that it cast without gradients would have none in the next pass.
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16), _no_casts(model, bf16):
+    with _precision(model, bf16):
         found: torch.Tensor = model(chunk.batch, chunk.side)
     return found
 
@@ -129,20 +129,20 @@ def _encoded(model: MetaEmbed, chunk: Chunk, bf16: bool) -> torch.Tensor:
 def _uncovered(model: MetaEmbed, loss: MMRLoss, chunk: Chunk, vectors: torch.Tensor, bf16: bool) -> torch.Tensor:
     """Summed over the inputs of a chunk, by the vectors that the largest group has."""
     most = max(group.r_q if chunk.side == "query" else group.r_c for group in loss.groups)
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16), _no_casts(model, bf16):
+    with _precision(model, bf16):
         content, present = model.content(chunk.batch)
     return uncovered(vectors[:, :most], content, present).sum()
 
 
 @contextmanager
-def _no_casts(model: MetaEmbed, bf16: bool) -> Iterator[None]:
+def _precision(model: MetaEmbed, bf16: bool) -> Iterator[None]:
     """Autocast brings what an adapter reads to bfloat16; peft would bring it to float32 before."""
+    as_it_is: Any = nullcontext()
     if bf16 and hasattr(model.backbone, "peft_config"):
         from peft.helpers import disable_input_dtype_casting
 
-        with disable_input_dtype_casting(model.backbone):
-            yield
-    else:
+        as_it_is = disable_input_dtype_casting(model.backbone)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16), as_it_is:
         yield
 
 
